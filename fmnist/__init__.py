@@ -1,0 +1,1 @@
+"""The learning problem: data, networks, training and evaluation, in a plain process with neither Ray nor ONNX."""

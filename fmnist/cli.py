@@ -1,0 +1,44 @@
+"""What every command line shares: flags made from a dataclass, presets, and one clear line for bad input."""
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from fmnist.errors import InputError
+
+Options = TypeVar("Options")
+
+
+def command(options: type[Options], main: Callable[[Options], int | None], default: Options | None = None) -> None:
+    """Parse the command line into `options`, run `main`, and exit: 0 done, 2 bad input, 130 interrupted."""
+    arguments: dict[str, Any] = {} if default is None else {"default": default}
+    try:
+        sys.exit(main(tyro.cli(options, **arguments)) or 0)
+    except InputError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted")
+        sys.exit(130)
+
+
+def chosen(flag: str, choices: Mapping[str, Options], default: str) -> Options:
+    """The preset that `flag` names on the command line: its values become the defaults of all other flags."""
+    name = default
+    for position, argument in enumerate(sys.argv):
+        if argument == flag and position + 1 < len(sys.argv):
+            name = sys.argv[position + 1]
+        elif argument.startswith(f"{flag}="):
+            name = argument.partition("=")[2]
+    if name not in choices:
+        fail(InputError(f"{flag} {name}: it must be one of {', '.join(choices)}"))
+    return choices[name]
+
+
+def fail(error: Exception) -> None:
+    """Print the one line a user needs, and exit 2."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]error:[/] {escape(str(error))}")
+    sys.exit(2)

@@ -1,0 +1,115 @@
+"""The run folder: where it is, what is the newest, and writing files so that no reader sees half of one."""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from fmnist.errors import InputError, check
+
+RUNS = Path("runs")
+LATEST = RUNS / "latest"
+PACKAGES = ("torch", "torchvision", "numpy", "ray", "onnx", "onnxruntime-gpu", "onnxruntime", "scikit-learn", "safetensors")
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write to a temporary name beside `path`, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            os.fchmod(file.fileno(), 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises InputError naming the file if it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def open_run(name: str | None, *, resume: bool = False) -> Path:
+    """Make the run folder runs/NAME (by default named after the time) and point runs/latest at it.
+
+    Raises:
+        InputError: the name is no plain file name, or the run exists already and `resume` is off.
+    """
+    name = name or time.strftime("%Y%m%d-%H%M%S")
+    plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) and name != LATEST.name
+    check(bool(plain), f"name={name!r}: letters, digits, '.', '_' and '-' only, and not 'latest'")
+    run = RUNS / name
+    if run.exists() and not resume:
+        raise InputError(f"name={name!r}: {run} exists already; choose another name, or continue it with --resume")
+    run.mkdir(parents=True, exist_ok=True)
+    temporary = RUNS / f".latest.{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(name)
+    temporary.replace(LATEST)
+    return run
+
+
+def find_run(path: str | Path | None) -> Path:
+    """The run folder at `path` (or runs/PATH), by default the newest. Raises InputError if there is none."""
+    if path is None:
+        check(LATEST.exists(), "there is no run yet: start one with `make demo` or `python -m tune.search`, or name a folder")
+        return LATEST.resolve().relative_to(Path.cwd()) if LATEST.resolve().is_relative_to(Path.cwd()) else LATEST.resolve()
+    for candidate in (Path(path), RUNS / path):
+        if candidate.is_dir():
+            return candidate
+    known = sorted(folder.name for folder in RUNS.glob("*") if folder.is_dir() and not folder.is_symlink())
+    raise InputError(f"run={str(path)!r}: no such folder; runs/ has {', '.join(known) or 'none'}")
+
+
+def find_checkpoint(path: str | Path | None) -> Path:
+    """The checkpoint folder in a run (its best/), or `path` itself. Raises InputError if there is none."""
+    run = find_run(path)
+    for folder in (run, run / "best"):
+        if (folder / "model.safetensors").exists():
+            return folder
+    raise InputError(f"run={str(run)!r}: it holds no trained model (best/model.safetensors); let its training finish first")
+
+
+def run_of(checkpoint: Path) -> Path:
+    """The run folder that a checkpoint folder belongs to."""
+    return checkpoint.parent if checkpoint.name == "best" else checkpoint
+
+
+def environment() -> dict[str, Any]:
+    """Versions and commit: what one needs to make a run again."""
+    versions: dict[str, str] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {"versions": versions, "platform": platform.platform(), **git_state()}
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the code and whether files differ from it; nulls outside a checkout."""
+    root = Path(__file__).parent.parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain")
+    return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": None if status is None else bool(status)}

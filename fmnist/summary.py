@@ -1,0 +1,135 @@
+"""What each stage adds to a run's summary.json, and the panel that closes a run: `python -m fmnist.summary [RUN]`."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import tyro
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from fmnist.cli import command
+from fmnist.run import find_run, read_json, write_json
+
+SUMMARY = "summary.json"
+SAMPLE_EVERY_S = 2.0
+
+
+def record(run: Path, stage: str, seconds: float, peak_memory_mb: float, found: dict[str, Any]) -> None:
+    """Merge what `stage` found into the run's summary."""
+    path = run / SUMMARY
+    summary: dict[str, Any] = read_json(path) if path.exists() else {}
+    summary |= found
+    summary["seconds"] = summary.get("seconds", {}) | {stage: round(seconds, 2)}
+    summary["peak_memory_mb"] = max(summary.get("peak_memory_mb", 0), round(peak_memory_mb))
+    write_json(path, summary)
+
+
+@contextmanager
+def stage(run: Path, name: str) -> Iterator[dict[str, Any]]:
+    """Time a stage and watch its memory; what it puts into the dict given is recorded if it ends well."""
+    found: dict[str, Any] = {}
+    started = time.perf_counter()
+    with peak_memory() as peak:
+        yield found
+    record(run, name, time.perf_counter() - started, max(peak), found)
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[float]]:
+    """Samples of the memory of this process and all below it, in MB; pages that they share count once (PSS)."""
+    samples: list[float] = [_tree_memory_mb()]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(SAMPLE_EVERY_S):
+            samples.append(_tree_memory_mb())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield samples
+    finally:
+        done.set()
+        watcher.join()
+        samples.append(_tree_memory_mb())
+
+
+def _tree_memory_mb() -> float:
+    total = 0
+    this = psutil.Process()
+    for process in (this, *this.children(recursive=True)):
+        try:
+            memory = process.memory_full_info()
+            total += getattr(memory, "pss", memory.uss)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return total / 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryOptions:
+    """Show what a run found."""
+
+    run: Annotated[str | None, tyro.conf.Positional] = None
+    """Run folder; by default the newest run."""
+
+
+def main(options: SummaryOptions) -> None:
+    run = find_run(options.run)
+    Console().print(closing_panel(run, read_json(run / SUMMARY)))
+
+
+def closing_panel(run: Path, summary: dict[str, Any]) -> Panel:
+    """Best config, accuracies, parity, latency against PyTorch, and where everything is; what is not done yet is left out."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, text in _rows(run, summary):
+        table.add_row(name, text)
+    return Panel(table, title=f"[bold]{run}[/]", title_align="left", border_style="green", expand=False)
+
+
+def _rows(run: Path, summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    config = summary.get("config")
+    if config:
+        widths = f" {'-'.join(map(str, config['widths']))}" if config["widths"] else ""
+        yield "best config", f"{config['model']}{widths}, {config['optimizer']}, lr {config['lr']:.3g}, batch {config['global_batch_size']}"
+        erase = f", erase {config['erase']:g}" if config["erase"] else ""
+        yield "", f"{config['schedule']}, weight decay {config['weight_decay']:.1g}, shift {config['shift']}{erase}, {config['epochs']} epochs"
+    if summary.get("validation_accuracy") is not None:
+        trial = f" (of the trial, on {summary['trial_images']:,} images)" if "trial_images" in summary else ""
+        yield "validation", f"{summary['validation_accuracy']:.2%}{trial}"
+    if summary.get("test_accuracy") is not None:
+        yield "test", f"[bold green]{summary['test_accuracy']:.2%}[/] of 10,000 images, read once"
+    if "parity_max_abs_diff" in summary:
+        yield "parity", f"largest logit difference to PyTorch {summary['parity_max_abs_diff']:.1e}, same accuracy: {summary['parity_passed']}"
+    latency = summary.get("latency_p50_us", {})
+    if "pytorch" in latency:
+        others = ", ".join(
+            f"{name} {value:,.0f} µs ({latency['pytorch'] / value:.1f}× faster)" for name, value in latency.items() if name != "pytorch"
+        )
+        yield "latency p50", f"{others}; PyTorch eager {latency['pytorch']:,.0f} µs; batch 1, {summary['latency_setting']}"
+    seconds = summary["seconds"]
+    stages = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
+    yield "time", f"{sum(seconds.values()) / 60:.1f} min: {stages}"
+    yield "peak memory", f"{summary['peak_memory_mb']:,} MB"
+    places = {
+        "model": run / "export/model.onnx",
+        "weights": run / "best/model.safetensors",
+        "figures": run / "figures",
+        "trials": run / "search/trials.jsonl",
+    }
+    for name, path in places.items():
+        if path.exists():
+            yield name, str(path)
+
+
+if __name__ == "__main__":
+    command(SummaryOptions, main)
