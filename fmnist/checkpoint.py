@@ -31,9 +31,14 @@ class Checkpoint:
     environment: dict[str, Any]
 
 
+def describe(config: TrainConfig, data: DataInfo) -> dict[str, Any]:
+    """What config.json says of a training: the whole config, the data's names and hashes, versions and commit."""
+    return {"train": config.to_dict(), "data": asdict(data), "environment": environment()}
+
+
 def save_checkpoint(folder: Path, model: Classifier, config: TrainConfig, data: DataInfo, metrics: dict[str, Any]) -> None:
     """Write the checkpoint; the weights last, since their presence says that it is whole."""
-    write_json(folder / "config.json", {"train": config.to_dict(), "data": asdict(data), "environment": environment()})
+    write_json(folder / "config.json", describe(config, data))
     write_json(folder / "metrics.json", metrics)
     write_atomic(folder / "model.safetensors", save(_plain(model.state_dict())))
 

@@ -1,7 +1,8 @@
 """What every command line shares: flags made from a dataclass, presets, and one clear line for bad input."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from types import FunctionType
 from typing import Any, TypeVar
 
 import tyro
@@ -13,9 +14,11 @@ from fmnist.errors import InputError
 Options = TypeVar("Options")
 
 
-def command(options: type[Options], main: Callable[[Options], int | None], default: Options | None = None) -> None:
+def command(options: type[Options], main: FunctionType, default: Options | None = None) -> None:
     """Parse the command line into `options`, run `main`, and exit: 0 done, 2 bad input, 130 interrupted."""
-    arguments: dict[str, Any] = {} if default is None else {"default": default}
+    arguments: dict[str, Any] = {"prog": f"python -m {main.__globals__['__spec__'].name}"}
+    if default is not None:
+        arguments["default"] = default
     try:
         sys.exit(main(tyro.cli(options, **arguments)) or 0)
     except InputError as error:

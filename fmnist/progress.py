@@ -6,7 +6,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from fmnist.train import EpochMetrics, StepReport
+from fmnist.loop import EpochMetrics, StepReport
 
 
 class TrainingBar:

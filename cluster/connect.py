@@ -1,0 +1,62 @@
+"""Join or start Ray, quietly, and say what it offers."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+for name, value in {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process of its own, which imports for seconds on a small machine
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # reports pass one per interval: 2 s by default
+}.items():
+    os.environ.setdefault(name, value)
+
+import ray  # noqa: E402  # after the settings that it reads when imported
+
+from fmnist.errors import InputError  # noqa: E402
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the cluster offers."""
+
+    cpus: int
+    gpus: int
+    nodes: int
+
+    def __str__(self) -> str:
+        nodes = f"{self.nodes} nodes, " if self.nodes > 1 else ""
+        return f"{nodes}{self.cpus} CPU threads, {self.gpus} GPUs"
+
+
+@contextmanager
+def cluster(address: str | None = None) -> Iterator[Resources]:
+    """Start a Ray of our own on this machine, or join the one at `address`; leave it at the end.
+
+    Without an address we never join what happens to be there: a stale address file would lead to a dead cluster.
+
+    Raises:
+        InputError: nothing answers at `address`.
+    """
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    try:
+        if address is None:
+            ray.init(address="local", num_cpus=cpu_threads(), include_dashboard=False, **quiet)
+        else:
+            ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError) as error:
+        raise InputError(f"address={address!r}: no Ray cluster answers there ({str(error).splitlines()[0]})") from error
+    try:
+        total = ray.cluster_resources()
+        yield Resources(int(total.get("CPU", 0)), int(total.get("GPU", 0)), len(ray.nodes()))
+    finally:
+        ray.shutdown()
+
+
+def cpu_threads() -> int:
+    """CPU threads that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,148 @@
+"""A DDP training under Ray Train, seen from the driver: place the workers, show their progress, bring the model home."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+from ray.util.queue import Empty, Queue
+from rich.console import Console
+
+from cluster.connect import Resources
+from cluster.worker import STATE_FILE, Job, train_worker
+from fmnist.checkpoint import load_state
+from fmnist.config import TrainConfig
+from fmnist.data import Split
+from fmnist.errors import InputError, check
+from fmnist.loop import EpochMetrics
+from fmnist.models import Classifier, build_model
+from fmnist.progress import TrainingBar
+
+MAX_FAILURES = 2
+"""Worker failures after which a job gives up; each costs at most the epoch in flight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How many workers, and what each takes."""
+
+    workers: int
+    cpus_per_worker: int
+    gpus_per_worker: int
+
+    def __str__(self) -> str:
+        each = "a GPU" if self.gpus_per_worker else f"{self.cpus_per_worker} CPU threads"
+        return f"{self.workers} worker{'s' if self.workers > 1 else ''} with {each}{' each' if self.workers > 1 else ''}"
+
+
+def place(resources: Resources, workers: int = 0) -> Placement:
+    """One worker per GPU; on a cluster without GPUs one in all, with every CPU thread of a node.
+
+    Args:
+        resources: what the cluster offers.
+        workers: how many to start; 0 takes what there is.
+
+    Raises:
+        InputError: more workers than GPUs, or than CPU threads where there is no GPU.
+    """
+    if resources.gpus:
+        check(workers <= resources.gpus, f"workers={workers}: the cluster has {resources.gpus} GPUs, and each worker takes one")
+        return Placement(workers or resources.gpus, 1, 1)
+    check(workers <= resources.cpus, f"workers={workers}: the cluster has {resources.cpus} CPU threads, and each worker takes one")
+    workers = workers or 1
+    return Placement(workers, max(resources.cpus // max(workers, resources.nodes), 1), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a job brings home."""
+
+    model: Classifier
+    config: TrainConfig
+    """As trained: what was `auto` is resolved."""
+    history: list[dict[str, Any]]
+    """EpochMetrics of every epoch."""
+
+
+def fit(
+    config: TrainConfig,
+    train: Split,
+    validation: Split | None,
+    *,
+    classes: int,
+    placement: Placement,
+    folder: Path,
+    title: str,
+    console: Console,
+) -> Trained:
+    """Train under Ray Train; call it inside `cluster()`. The same folder again resumes after its last whole epoch.
+
+    Raises:
+        InputError: the training diverged, or the config does not fit the data or the workers.
+    """
+    if not config.threads and not placement.gpus_per_worker:
+        config = config.replace(threads=placement.cpus_per_worker)
+    progress = Queue(actor_options={"num_cpus": 0})
+    job = Job(config, classes, ray.put(train), None if validation is None else ray.put(validation), progress)
+    resources = {"CPU": placement.cpus_per_worker} | ({"GPU": placement.gpus_per_worker} if placement.gpus_per_worker else {})
+    trainer = ray.train.torch.TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=placement.workers, use_gpu=placement.gpus_per_worker > 0, resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent.absolute()),
+            failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+        ),
+    )
+    with TrainingBar(config.epochs, title, console) as bar, _showing(progress, bar):
+        try:
+            result = trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise InputError(f"{title}: {_reason(error)}") from error
+    assert result.checkpoint is not None, "every epoch reports a checkpoint"
+    with result.checkpoint.as_directory() as path:
+        state = load_state(Path(path) / STATE_FILE)
+    config = TrainConfig.from_dict(state["config"])
+    model = build_model(config, classes=classes)
+    model.load_state_dict(state["model"])
+    return Trained(model.eval(), config, state["history"])
+
+
+class _showing:
+    """Moves what rank 0 says from the queue to the bar while the job runs."""
+
+    def __init__(self, progress: Queue, bar: TrainingBar) -> None:
+        self.progress, self.bar = progress, bar
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._show, daemon=True)
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.thread.join()
+        self.progress.shutdown()
+
+    def _show(self) -> None:
+        while True:
+            try:
+                report = self.progress.get(timeout=0.5)
+            except Empty:
+                if self.done.is_set():
+                    return
+                continue
+            (self.bar.on_epoch if isinstance(report, EpochMetrics) else self.bar.on_step)(report)
+
+
+def _reason(error: BaseException) -> str:
+    """The last line of the first worker's own error."""
+    failures = getattr(error, "worker_failures", None) or {0: error}
+    return str(next(iter(failures.values()))).strip().splitlines()[-1]

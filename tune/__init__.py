@@ -1,0 +1,1 @@
+"""Which config: search spaces, trials, the scheduler, and `python -m tune.search`."""

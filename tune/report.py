@@ -1,0 +1,27 @@
+"""Pictures of a search."""
+
+from pathlib import Path
+
+from fmnist.plots import figure, save_figure
+from tune.live import TrialRecord, describe, winner
+
+
+def plot_search(records: list[TrialRecord], path: Path) -> None:
+    """The fan: every trial's validation accuracy by epoch; stopped trials end early, the winner stands out."""
+    fig, axes = figure("Search: each line is a trial", "epoch", "validation accuracy, %")
+    best = winner(records)
+    curves = [record for record in records if record.curve]
+    for record in sorted(curves, key=lambda r: r is best):
+        epochs = range(1, len(record.curve) + 1)
+        values = [100 * value for value in record.curve]
+        if record is best:
+            axes.plot(epochs, values, "o-", color="#d1495b", linewidth=2.5, label=f"winner: {describe(record.config)}")
+        else:
+            color = "#30638e" if record.finished else "#9db4c0"
+            axes.plot(epochs, values, ".-", color=color, linewidth=1)
+    if curves:
+        worst = sorted(value for record in curves for value in record.curve)[len(curves) // 4]
+        axes.set_ylim(max(100 * worst - 5, 0), None)
+        axes.legend(loc="lower right", fontsize=8)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    save_figure(fig, path)
