@@ -95,6 +95,9 @@ class SearchView(ray.tune.Callback):
         self.started = time.perf_counter()
         self.live = Live(console=console, refresh_per_second=2, get_renderable=self.table) if console.is_terminal else None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks; a terminal is no state, and what a restart needs is in the journal
+
     def __enter__(self) -> Self:
         if self.live:
             self.live.start()
