@@ -17,7 +17,7 @@ from fmnist.checkpoint import load_state
 from fmnist.config import TrainConfig
 from fmnist.data import Split
 from fmnist.errors import InputError, check
-from fmnist.loop import EpochMetrics
+from fmnist.loop import EpochMetrics, StepReport
 from fmnist.models import Classifier, build_model
 from fmnist.progress import TrainingBar
 
@@ -134,12 +134,15 @@ class _showing:
     def _show(self) -> None:
         while True:
             try:
-                report = self.progress.get(timeout=0.5)
+                kind, values = self.progress.get(timeout=0.5)
             except Empty:
                 if self.done.is_set():
                     return
                 continue
-            (self.bar.on_epoch if isinstance(report, EpochMetrics) else self.bar.on_step)(report)
+            if kind == "epoch":
+                self.bar.on_epoch(EpochMetrics(**values))
+            else:
+                self.bar.on_step(StepReport(**values))
 
 
 def _reason(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """What each rank of a DDP job runs: the one training loop, with Ray Train's rank and world size."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ray.util.queue import Queue
 from fmnist.checkpoint import load_state, save_state
 from fmnist.config import TrainConfig
 from fmnist.data import Split
-from fmnist.loop import set_threads, train_epochs
+from fmnist.loop import StepReport, set_threads, train_epochs
 
 STATE_FILE = "state.pt"
 
@@ -27,7 +27,8 @@ class Job:
     train: "ray.ObjectRef[Split]"
     validation: "ray.ObjectRef[Split] | None"
     progress: Queue
-    """Takes StepReport and EpochMetrics of rank 0."""
+    """Takes rank 0's StepReport and EpochMetrics as ("step", dict) and ("epoch", dict): plain values, or else the queue's
+    own process would have to import torch to hold them."""
 
 
 def train_worker(loop_config: dict[str, Any]) -> None:
@@ -42,7 +43,10 @@ def train_worker(loop_config: dict[str, Any]) -> None:
         with checkpoint.as_directory() as folder:
             resume = load_state(Path(folder) / STATE_FILE)
     history: list[dict[str, Any]] = resume["history"] if resume else []
-    on_step = job.progress.put_nowait if rank == 0 else None
+
+    def show_step(report: StepReport) -> None:
+        job.progress.put_nowait(("step", asdict(report)))
+
     for metrics, state in train_epochs(
         job.config,
         ray.get(job.train),
@@ -51,14 +55,14 @@ def train_worker(loop_config: dict[str, Any]) -> None:
         device=ray.train.torch.get_device(),
         rank=rank,
         world_size=world_size,
-        on_step=on_step,
+        on_step=show_step if rank == 0 else None,
         resume=resume,
     ):
         history.append(metrics.to_dict())
         if rank:
             ray.train.report(metrics.to_dict())
             continue
-        job.progress.put_nowait(metrics)
+        job.progress.put_nowait(("epoch", metrics.to_dict()))
         with tempfile.TemporaryDirectory() as folder:
             save_state(Path(folder) / STATE_FILE, state.state_dict() | {"history": history})
             ray.train.report(metrics.to_dict(), checkpoint=ray.train.Checkpoint.from_directory(folder))

@@ -16,6 +16,8 @@ from fmnist.errors import InputError, check
 
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
+WEIGHTS = "model.safetensors"
+MODEL = "model.onnx"
 PACKAGES = ("torch", "torchvision", "numpy", "ray", "onnx", "onnxruntime-gpu", "onnxruntime", "scikit-learn", "safetensors")
 
 
@@ -68,8 +70,11 @@ def open_run(name: str | None, *, resume: bool = False) -> Path:
 def find_run(path: str | Path | None) -> Path:
     """The run folder at `path` (or runs/PATH), by default the newest. Raises InputError if there is none."""
     if path is None:
-        check(LATEST.exists(), "there is no run yet: start one with `make demo` or `python -m tune.search`, or name a folder")
-        return LATEST.resolve().relative_to(Path.cwd()) if LATEST.resolve().is_relative_to(Path.cwd()) else LATEST.resolve()
+        if LATEST.exists():
+            return RUNS / LATEST.readlink()
+        runs = sorted(RUNS.glob("*/config.json"), key=lambda file: file.stat().st_mtime)  # runs/latest was deleted
+        check(bool(runs), "there is no run yet: start one with `make demo` or `python -m tune.search`, or name a folder")
+        return runs[-1].parent
     for candidate in (Path(path), RUNS / path):
         if candidate.is_dir():
             return candidate
@@ -81,9 +86,18 @@ def find_checkpoint(path: str | Path | None) -> Path:
     """The checkpoint folder in a run (its best/), or `path` itself. Raises InputError if there is none."""
     run = find_run(path)
     for folder in (run, run / "best"):
-        if (folder / "model.safetensors").exists():
+        if (folder / WEIGHTS).exists():
             return folder
-    raise InputError(f"run={str(run)!r}: it holds no trained model (best/model.safetensors); let its training finish first")
+    raise InputError(f"run={str(run)!r}: it holds no trained model (best/{WEIGHTS}); let its training finish first")
+
+
+def find_bundle(path: str | Path | None) -> Path:
+    """The bundle in a run (its export/), or `path` itself; by default the newest run's. Raises InputError if there is none."""
+    run = find_run(path)
+    for folder in (run, run / "export", run.parent / "export"):
+        if (folder / MODEL).exists():
+            return folder
+    raise InputError(f"run={str(run)!r}: it holds no exported model (export/{MODEL}); make one with: python -m export.to_onnx {run}")
 
 
 def run_of(checkpoint: Path) -> Path:
