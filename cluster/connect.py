@@ -17,6 +17,7 @@ for name, value in {
 
 import ray  # noqa: E402  # after the settings that it reads when imported
 
+from fmnist.device import cpu_threads  # noqa: E402
 from fmnist.errors import InputError  # noqa: E402
 
 
@@ -55,8 +56,3 @@ def cluster(address: str | None = None) -> Iterator[Resources]:
         yield Resources(int(total.get("CPU", 0)), int(total.get("GPU", 0)), len(ray.nodes()))
     finally:
         ray.shutdown()
-
-
-def cpu_threads() -> int:
-    """CPU threads that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -13,7 +13,8 @@ from ray.util.queue import Queue
 from fmnist.checkpoint import load_state, save_state
 from fmnist.config import TrainConfig
 from fmnist.data import Split
-from fmnist.loop import StepReport, set_threads, train_epochs
+from fmnist.device import set_threads
+from fmnist.loop import StepReport, train_epochs
 
 STATE_FILE = "state.pt"
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import onnxruntime as ort
 
+from fmnist.device import default_device
 from fmnist.errors import InputError
 
 Provider = Literal["cpu", "cuda"]
@@ -23,9 +24,11 @@ def open_session(path: Path, provider: Provider, *, threads: int = 0, tf32: bool
     Raises:
         InputError: the provider cannot be had here. ONNX Runtime itself would run on the CPU without a word (onnxruntime#23372).
     """
+    ort.set_default_logger_severity(4)  # what it says of a missing provider is told below, in one line
+    if provider == "cuda" and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # CUDA's libraries from the Python environment: the system may have none
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # its complaints about a missing provider are told below, in one line
     settings: dict[str, Any] = {"use_tf32": int(tf32)} if provider == "cuda" else {}
     name = PROVIDERS[provider]
     if name not in ort.get_available_providers():
@@ -43,6 +46,4 @@ def open_session(path: Path, provider: Provider, *, threads: int = 0, tf32: bool
 
 
 def default_provider() -> Provider:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if default_device().type == "cuda" else "cpu"

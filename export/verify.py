@@ -20,6 +20,7 @@ from export.to_onnx import INPUT, OUTPUTS
 from fmnist.checkpoint import Checkpoint, load_checkpoint
 from fmnist.cli import command
 from fmnist.data import IMAGE_SIZE, Split
+from fmnist.device import default_device
 from fmnist.errors import InputError
 from fmnist.evaluate import compute_logits, held_out_split
 from fmnist.run import MODEL, find_bundle, find_checkpoint, write_json
@@ -76,7 +77,7 @@ def verify(path: Path, checkpoint: Checkpoint, test: Split, provider: Provider) 
 
 def reference_logits(checkpoint: Checkpoint, test: Split) -> Floats:
     """PyTorch's logits in true float32: TF32 is off."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:

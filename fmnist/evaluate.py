@@ -17,18 +17,12 @@ from torch import Tensor, nn
 
 from fmnist.checkpoint import Checkpoint, load_checkpoint
 from fmnist.cli import command
-from fmnist.config import TrainConfig
 from fmnist.data import Split, find_data, load_info, load_test, load_train, split_train
+from fmnist.device import default_device
 from fmnist.errors import InputError, check
 from fmnist.run import find_checkpoint
 
 EVALUATION_BATCH = 500
-
-
-def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
-    """The config's precision as a context. Raises nothing: `auto` must have been resolved before."""
-    assert config.precision != "auto", "resolve() the config first"
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
 @contextmanager
@@ -131,8 +125,7 @@ class EvaluateOptions:
 def main(options: EvaluateOptions) -> None:
     checkpoint = load_checkpoint(find_checkpoint(options.run))
     split = held_out_split(checkpoint, options.split, options.data)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    metrics = evaluate(checkpoint, split, device)
+    metrics = evaluate(checkpoint, split, default_device())
     table = Table(title=f"{checkpoint.config.model} on {len(split):,} {options.split} images")
     for column in ("class", "precision %", "recall %", "F1 %", "AUROC"):
         table.add_column(column, justify="left" if column == "class" else "right")

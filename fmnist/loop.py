@@ -1,7 +1,6 @@
 """The one training loop, for every launcher: a plain process, a Ray Train worker, a search trial."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -17,8 +16,9 @@ from torch.optim import Optimizer
 from fmnist.augment import DROPOUT, ORDER, Augmentation, generator
 from fmnist.config import TrainConfig
 from fmnist.data import Split, pixel_statistics
+from fmnist.device import autocast, resolve
 from fmnist.errors import check
-from fmnist.evaluate import autocast, compute_logits
+from fmnist.evaluate import compute_logits
 from fmnist.models import Classifier, build_model
 from fmnist.optim import build_optimizer, lr_at, set_lr
 
@@ -91,27 +91,6 @@ class TrainState:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch = state["epoch"]
-
-
-def default_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def resolve(config: TrainConfig, device: torch.device) -> TrainConfig:
-    """The config with `auto` decided for `device`: bf16 where the device computes in it rather than emulates it."""
-    if config.precision != "auto":
-        return config
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        capabilities = torch.cpu.get_capabilities()
-        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return config.replace(precision="bf16" if native else "fp32")
-
-
-def set_threads(config: TrainConfig) -> None:
-    """Set the CPU threads of this process, once, before its first work."""
-    torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def start_training(config: TrainConfig, train: Split, classes: int, device: torch.device) -> TrainState:

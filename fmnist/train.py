@@ -10,8 +10,9 @@ from fmnist.checkpoint import describe, load_state, save_checkpoint, save_state
 from fmnist.cli import chosen, command
 from fmnist.config import TrainConfig
 from fmnist.data import find_data, load_info, load_train, split_train
+from fmnist.device import default_device, resolve, set_threads
 from fmnist.errors import InputError
-from fmnist.loop import Diverged, default_device, resolve, set_threads, train_epochs
+from fmnist.loop import Diverged, train_epochs
 from fmnist.models import build_model, count_parameters
 from fmnist.progress import TrainingBar
 from fmnist.recipes import RECIPES

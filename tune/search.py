@@ -13,9 +13,9 @@ from cluster.job import fit, place
 from fmnist.checkpoint import Checkpoint, describe, save_checkpoint
 from fmnist.cli import chosen, command
 from fmnist.data import DataInfo, Split, find_data, load_info, load_test, load_train, split_train
+from fmnist.device import default_device, resolve
 from fmnist.errors import InputError, check
 from fmnist.evaluate import evaluate
-from fmnist.loop import default_device, resolve
 from fmnist.plots import plot_confusion, plot_training
 from fmnist.run import environment, open_run, read_json, write_json
 from fmnist.summary import SUMMARY, closing_panel, stage

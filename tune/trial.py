@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from fmnist.config import TrainConfig
 from fmnist.data import Split
-from fmnist.loop import Diverged, default_device, set_threads, train_epochs
+from fmnist.device import default_device, set_threads
+from fmnist.loop import Diverged, train_epochs
 
 METRIC = "validation_accuracy"
 WORST = 0.0

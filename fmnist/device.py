@@ -1,0 +1,39 @@
+"""What this process computes on: device, CPU threads, precision."""
+
+import os
+
+import torch
+
+from fmnist.config import TrainConfig
+
+
+def default_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def cpu_threads() -> int:
+    """CPU threads that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_threads(config: TrainConfig) -> None:
+    """Set the CPU threads of this process, once, before its first work."""
+    torch.set_num_threads(config.threads or cpu_threads())
+
+
+def resolve(config: TrainConfig, device: torch.device) -> TrainConfig:
+    """The config with `auto` decided for `device`: bf16 where the device computes in it rather than emulates it."""
+    if config.precision != "auto":
+        return config
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities = torch.cpu.get_capabilities()
+        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return config.replace(precision="bf16" if native else "fp32")
+
+
+def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
+    """The config's precision as a context; `auto` must have been resolved before."""
+    assert config.precision != "auto", "resolve() the config first"
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
