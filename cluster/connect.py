@@ -2,9 +2,10 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 for name, value in {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -35,7 +36,7 @@ class Resources:
 
 
 @contextmanager
-def cluster(address: str | None = None) -> Iterator[Resources]:
+def cluster(address: str | None = None) -> Generator[Resources]:
     """Start a Ray of our own on this machine, or join the one at `address`; leave it at the end.
 
     Without an address we never join what happens to be there: a stale address file would lead to a dead cluster.
@@ -43,7 +44,7 @@ def cluster(address: str | None = None) -> Iterator[Resources]:
     Raises:
         InputError: nothing answers at `address`.
     """
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if address is None:
             ray.init(address="local", num_cpus=cpu_threads(), include_dashboard=False, **quiet)

@@ -101,7 +101,7 @@ def fit(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
         ),
     )
-    with TrainingBar(config.epochs, title, console) as bar, _showing(progress, bar):
+    with TrainingBar(config.epochs, title, console) as bar, _Showing(progress, bar):
         try:
             result = trainer.fit()
         except ray.train.TrainingFailedError as error:
@@ -115,7 +115,7 @@ def fit(
     return Trained(model.eval(), config, state["history"])
 
 
-class _showing:
+class _Showing:
     """Moves what rank 0 says from the queue to the bar while the job runs."""
 
     def __init__(self, progress: Queue, bar: TrainingBar) -> None:

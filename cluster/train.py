@@ -12,6 +12,7 @@ from fmnist.checkpoint import describe, save_checkpoint
 from fmnist.cli import chosen, command
 from fmnist.config import TrainConfig
 from fmnist.data import find_data, load_info, load_train, split_train
+from fmnist.loop import check_batches
 from fmnist.recipes import RECIPES
 from fmnist.run import open_run, write_json
 from fmnist.summary import stage
@@ -49,6 +50,7 @@ def main(options: ClusterOptions) -> None:
     )
     with cluster(options.address) as resources:
         placement = place(resources, options.workers)
+        check_batches(config, len(train), placement.workers)
         run = open_run(options.name, resume=options.resume)
         write_json(run / "config.json", describe(config, info))
         console.print(f"[bold]{run}[/]: {config.model} on {placement}, of {resources}", highlight=False)

@@ -139,7 +139,9 @@ def plot_latency(rows: list[Row], path: Path) -> None:
     for backend, color in COLORS.items():
         for threads, style in styles.items():
             line = sorted((row.batch, row.images_per_s) for row in rows if (row.backend, row.threads) == (backend, threads))
-            axes.plot(*zip(*line, strict=True), "o" + style, color=color, label=f"{backend}, {threads} thread{'s' if threads > 1 else ''}")
+            axes.plot(
+                *zip(*line, strict=True), "o" + style, color=color, label=f"{backend}, {threads} thread{'s' if threads > 1 else ''}"
+            )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(batches := sorted({row.batch for row in rows}), [str(batch) for batch in batches])

@@ -40,13 +40,15 @@ class Client:
         digest = hashlib.sha256(model).hexdigest()
         expected = manifest["files"][manifest["model"]]["sha256"]
         if digest != expected:
-            raise ClientError(f"{bundle / manifest['model']}: SHA-256 {digest[:12]}… is not the manifest's {expected[:12]}…; export it again")
+            raise ClientError(
+                f"{bundle / manifest['model']}: SHA-256 {digest[:12]}… is not the manifest's {expected[:12]}…; export it again"
+            )
         self.labels: list[str] = manifest["labels"]
         self.session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """Probabilities (B, classes) float32 of uint8 images (B, 28, 28), bright on black."""
-        return self.session.run(["probabilities"], {"pixels": pixels})[0]
+        return np.asarray(self.session.run(["probabilities"], {"pixels": pixels})[0])
 
     def top(self, image: Image.Image, count: int = TOP) -> list[tuple[str, float]]:
         """The likeliest classes of one image, the likeliest first, with their probabilities."""
@@ -70,7 +72,7 @@ def to_pixels(image: Image.Image) -> np.ndarray:
     border = np.concatenate((edge[0], edge[-1], edge[:, 0], edge[:, -1]))
     if np.median(border) > 127:
         gray = ImageOps.invert(gray)
-    box = gray.point(lambda value: 255 if value > 24 else 0).getbbox()
+    box = gray.point([255 * (value > 24) for value in range(256)]).getbbox()
     gray = ImageOps.pad(gray.crop(box) if box else gray, (SIZE, SIZE), Image.Resampling.LANCZOS, color=0)
     return np.asarray(gray, np.uint8)
 

@@ -38,7 +38,7 @@ class Served(nn.Module):
 def to_onnx(checkpoint: Checkpoint) -> onnx.ModelProto:
     """The checkpoint's model as a float32 ONNX graph of any batch size; the same bytes each time it is exported.
 
-    Labels, the whole TrainConfig and the data's hashes go into its metadata; what the exporter adds of source lines and paths does not.
+    Labels, the whole TrainConfig and the data's hashes go into its metadata; the exporter's source lines and paths do not.
     """
     program = torch.onnx.export(
         Served(checkpoint.model.float().cpu()).eval(),
@@ -97,7 +97,9 @@ def main(options: ExportOptions) -> None:
     with stage(run_of(folder), "export"):
         path = export_checkpoint(folder)
     size = path.stat().st_size / 1e6
-    Console().print(f"[bold]{path}[/]: {size:.2f} MB, opset {OPSET}, one file; next: python -m export.verify {run_of(folder)}", highlight=False)
+    Console().print(
+        f"[bold]{path}[/]: {size:.2f} MB, opset {OPSET}, one file; next: python -m export.verify {run_of(folder)}", highlight=False
+    )
 
 
 if __name__ == "__main__":

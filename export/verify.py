@@ -107,7 +107,9 @@ def check_batch(session: ort.InferenceSession, pixels: NDArray[np.uint8], classe
         raise VerificationError(f"shapes: the graph refuses a batch of {len(pixels)}: {str(error).splitlines()[0]}") from error
     for name, output in zip(OUTPUTS, (logits, probabilities), strict=True):
         if output.shape != (len(pixels), classes):
-            raise VerificationError(f"shapes: {name} of a batch of {len(pixels)} are {output.shape}; expected {(len(pixels), classes)}")
+            raise VerificationError(
+                f"shapes: {name} of a batch of {len(pixels)} are {output.shape}; expected {(len(pixels), classes)}"
+            )
         if not np.isfinite(output).all():
             raise VerificationError(f"values: {name} hold NaN or infinity in a batch of {len(pixels)}")
     exponents = np.exp(logits - logits.max(1, keepdims=True))
@@ -123,7 +125,9 @@ def compare(reference: Floats, logits: Floats, labels: NDArray[np.int64], provid
     tolerance = ABSOLUTE + RELATIVE * float(np.abs(reference).max())
     if not difference <= tolerance:
         image = int(np.abs(logits - reference).max(1).argmax())
-        raise VerificationError(f"values: logits differ by up to {difference:.2e}{where} (image {image}); at most {tolerance:.2e} is allowed")
+        raise VerificationError(
+            f"values: logits differ by up to {difference:.2e}{where} (image {image}); at most {tolerance:.2e} is allowed"
+        )
     ordered = np.sort(reference, 1)
     margins = ordered[:, -1] - ordered[:, -2]
     differing = logits.argmax(1) != reference.argmax(1)

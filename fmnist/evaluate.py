@@ -3,11 +3,12 @@
 `python -m fmnist.evaluate [RUN]` prints them for a checkpoint.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
@@ -26,7 +27,7 @@ EVALUATION_BATCH = 500
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Generator[None]:
     """Evaluation mode without gradients; the mode found is restored."""
     was_training = model.training
     model.eval()
@@ -67,9 +68,9 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     probabilities = logits.float().softmax(1).cpu().numpy()
     scores: dict[str, dict[str, Any]] = {"precision": {}, "recall": {}, "f1": {}}
     for average in ("micro", "macro", "weighted", None):
-        values = precision_recall_fscore_support(truth, predicted, labels=list(classes), average=average, zero_division=0)
+        values = precision_recall_fscore_support(truth, predicted, labels=list(classes), average=average, zero_division=0)  # pyright: ignore[reportArgumentType]
         for name, value in zip(scores, values[:3], strict=True):
-            scores[name][average or "per_class"] = value.tolist() if average is None else float(value)
+            scores[name][average or "per_class"] = np.asarray(value).tolist()
     auroc = [
         float(roc_auc_score(truth == number, probabilities[:, number])) if 0 < (truth == number).sum() < len(truth) else None
         for number in classes

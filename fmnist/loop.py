@@ -25,7 +25,7 @@ from fmnist.optim import build_optimizer, lr_at, set_lr
 REPORT_EVERY_S = 0.25
 
 
-class Diverged(RuntimeError):
+class DivergedError(RuntimeError):
     """The training loss is no longer a finite number."""
 
 
@@ -93,6 +93,13 @@ class TrainState:
         self.epoch = state["epoch"]
 
 
+def check_batches(config: TrainConfig, images: int, world_size: int = 1) -> None:
+    """Raise InputError unless whole global batches can be made of `images` and shared among the workers."""
+    batch = config.global_batch_size
+    check(batch % world_size == 0, f"global_batch_size={batch}: it must be a multiple of the {world_size} workers")
+    check(batch <= images, f"global_batch_size={batch}: more than the {images:,} training images; take fewer")
+
+
 def start_training(config: TrainConfig, train: Split, classes: int, device: torch.device) -> TrainState:
     """Fresh weights and optimiser for `config`, on `device`."""
     config = resolve(config, device)
@@ -130,16 +137,9 @@ def train_epochs(
 
     Raises:
         InputError: the batch does not fit the images or the workers, or `resume` is of another config.
-        Diverged: the loss is not finite.
+        DivergedError: the loss is not finite.
     """
-    check(
-        config.global_batch_size % world_size == 0,
-        f"global_batch_size={config.global_batch_size}: it must be a multiple of the {world_size} workers",
-    )
-    check(
-        config.global_batch_size <= len(train),
-        f"global_batch_size={config.global_batch_size}: more than the {len(train)} training images",
-    )
+    check_batches(config, len(train), world_size)
     state = start_training(config, train, classes, device)
     if resume is not None:
         state.load_state_dict(resume)
@@ -156,7 +156,9 @@ def train_epochs(
         trained = time.perf_counter()
         count = len(train) // config.global_batch_size * config.global_batch_size
         if not math.isfinite(loss):
-            raise Diverged(f"epoch {epoch}: the training loss is {loss}; lower lr={config.lr} or lengthen warmup={config.warmup}")
+            raise DivergedError(
+                f"epoch {epoch}: the training loss is {loss}; lower lr={config.lr} or lengthen warmup={config.warmup}"
+            )
         validation_loss, validation_accuracy = _validate(state, held_out, world_size)
         state.epoch = epoch
         yield (

@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fmnist.run import write_atomic
 
@@ -41,7 +42,7 @@ def plot_training(history: list[dict[str, Any]], path: Path) -> None:
     losses.plot(epochs, [row["train_loss"] for row in history], ".--", color="#8d99ae", label="training loss")
     losses.set_ylabel("loss")
     losses.spines[["top"]].set_visible(False)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     fig.legend(loc="outside lower center", ncols=3, fontsize=8)
     save_figure(fig, path)
 

@@ -29,7 +29,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             os.fchmod(file.fileno(), 0o644)
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -97,7 +97,9 @@ def find_bundle(path: str | Path | None) -> Path:
     for folder in (run, run / "export", run.parent / "export"):
         if (folder / MODEL).exists():
             return folder
-    raise InputError(f"run={str(run)!r}: it holds no exported model (export/{MODEL}); make one with: python -m export.to_onnx {run}")
+    raise InputError(
+        f"run={str(run)!r}: it holds no exported model (export/{MODEL}); make one with: python -m export.to_onnx {run}"
+    )
 
 
 def run_of(checkpoint: Path) -> Path:

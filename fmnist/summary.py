@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from fmnist.cli import command
+from fmnist.config import TrainConfig
 from fmnist.run import find_run, read_json, write_json
 
 SUMMARY = "summary.json"
@@ -32,7 +33,7 @@ def record(run: Path, stage: str, seconds: float, peak_memory_mb: float, found: 
 
 
 @contextmanager
-def stage(run: Path, name: str) -> Iterator[dict[str, Any]]:
+def stage(run: Path, name: str) -> Generator[dict[str, Any]]:
     """Time a stage and watch its memory; what it puts into the dict given is recorded if it ends well."""
     found: dict[str, Any] = {}
     started = time.perf_counter()
@@ -42,7 +43,7 @@ def stage(run: Path, name: str) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def peak_memory() -> Iterator[list[float]]:
+def peak_memory() -> Generator[list[float]]:
     """Samples of the memory of this process and all below it, in MB; pages that they share count once (PSS)."""
     samples: list[float] = [_tree_memory_mb()]
     done = threading.Event()
@@ -97,24 +98,26 @@ def closing_panel(run: Path, summary: dict[str, Any]) -> Panel:
 
 
 def _rows(run: Path, summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    config = summary.get("config")
-    if config:
-        widths = f" {'-'.join(map(str, config['widths']))}" if config["widths"] else ""
-        yield "best config", f"{config['model']}{widths}, {config['optimizer']}, lr {config['lr']:.3g}, batch {config['global_batch_size']}"
-        erase = f", erase {config['erase']:g}" if config["erase"] else ""
-        yield "", f"{config['schedule']}, weight decay {config['weight_decay']:.1g}, shift {config['shift']}{erase}, {config['epochs']} epochs"
+    if "config" in summary:
+        config = TrainConfig.from_dict(summary["config"])
+        widths = "-".join(map(str, config.widths))
+        yield "best config", f"{config.model} {widths}, {config.optimizer}, lr {config.lr:.3g}, batch {config.global_batch_size}"
+        shape = f"{config.schedule}, weight decay {config.weight_decay:.1g}, shift {config.shift}, erase {config.erase:g}"
+        yield "", f"{shape}, {config.epochs} epochs"
     if summary.get("validation_accuracy") is not None:
         trial = f" (of the trial, on {summary['trial_images']:,} images)" if "trial_images" in summary else ""
         yield "validation", f"{summary['validation_accuracy']:.2%}{trial}"
-    if summary.get("test_accuracy") is not None:
-        yield "test", f"[bold green]{summary['test_accuracy']:.2%}[/] of 10,000 images, read once"
+    if "test_accuracy" in summary:
+        yield "test", f"[bold green]{summary['test_accuracy']:.2%}[/] of {summary['test_images']:,} images, read once"
     if "parity_max_abs_diff" in summary:
         difference, allowed = summary["parity_max_abs_diff"], summary["parity_tolerance"]
-        yield "parity", f"ONNX to PyTorch: logits within {difference:.1e} ({allowed:.1e} allowed), test {summary['onnx_test_accuracy']:.2%}"
+        accuracy = f"test {summary['onnx_test_accuracy']:.2%}"
+        yield "parity", f"ONNX to PyTorch: logits within {difference:.1e} ({allowed:.1e} allowed), {accuracy}"
     latency = summary.get("latency_p50_us", {})
     if "pytorch" in latency:
         eager, served = latency["pytorch"], latency["onnxruntime"]
-        yield "latency p50", f"ONNX Runtime {served:,.0f} µs, PyTorch {eager:,.0f} µs: {eager / served:.1f}× faster (batch 1, {summary['latency_setting']})"
+        ratio = f"{eager / served:.1f}× (batch 1, {summary['latency_setting']})"
+        yield "latency p50", f"ONNX Runtime {served:,.0f} µs, PyTorch {eager:,.0f} µs: {ratio}"
     seconds = summary["seconds"]
     stages = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
     yield "time", f"{sum(seconds.values()) / 60:.1f} min: {stages}"

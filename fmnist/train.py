@@ -12,11 +12,11 @@ from fmnist.config import TrainConfig
 from fmnist.data import find_data, load_info, load_train, split_train
 from fmnist.device import default_device, resolve, set_threads
 from fmnist.errors import InputError
-from fmnist.loop import Diverged, train_epochs
+from fmnist.loop import DivergedError, check_batches, train_epochs
 from fmnist.models import build_model, count_parameters
 from fmnist.progress import TrainingBar
 from fmnist.recipes import RECIPES
-from fmnist.run import open_run, write_json
+from fmnist.run import WEIGHTS, open_run, write_json
 from fmnist.summary import stage
 
 STATE_FILE = "last.pt"
@@ -41,7 +41,7 @@ class TrainOptions:
     """What to train."""
 
 
-def main(options: TrainOptions) -> int:
+def main(options: TrainOptions) -> None:
     console = Console()
     device = default_device()
     config = resolve(options.config, device)
@@ -51,10 +51,16 @@ def main(options: TrainOptions) -> int:
     train, validation = split_train(
         load_train(folder), validation_images=config.validation_images, train_images=config.train_images
     )
+    check_batches(config, len(train))
     run = open_run(options.name, resume=options.resume)
+    if (run / "best" / WEIGHTS).exists():
+        console.print(f"{run} is complete: nothing to do")
+        return
     state_path = run / STATE_FILE
     resume = load_state(state_path) if options.resume and state_path.exists() else None
     history: list[dict[str, Any]] = resume["history"] if resume else []
+    if resume:
+        model.load_state_dict(resume["model"])  # killed after the last epoch, there may be none left to run
     write_json(run / "config.json", describe(config, info))
     console.print(
         f"[bold]{run}[/]: {config.model}, {count_parameters(model):,} parameters, {len(train):,} images, "
@@ -72,16 +78,12 @@ def main(options: TrainOptions) -> int:
                     history.append(metrics.to_dict())
                     save_state(state_path, state.state_dict() | {"history": history})
                     model = state.model
-        except Diverged as error:
+        except DivergedError as error:
             raise InputError(str(error)) from error
-        if not history or resume and len(resume["history"]) == config.epochs:
-            console.print(f"{run} is complete already: {history[-1]['epoch']} epochs")
-            return 0
         last = history[-1]
         save_checkpoint(run / "best", model, config, info, {"validation_accuracy": last["validation_accuracy"], "epochs": history})
         found |= {"validation_accuracy": last["validation_accuracy"], "config": config.to_dict()}
     console.print(f"saved in {run / 'best'}; next: python -m fmnist.evaluate {run}, or python -m export.to_onnx {run}")
-    return 0
 
 
 if __name__ == "__main__":

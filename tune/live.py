@@ -53,9 +53,7 @@ class TrialRecord:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         config = TrainConfig.from_dict(values["config"])
-        return cls(
-            values["number"], config, values["curve"], values["outcome"], values["images_per_s"], values["seconds"]
-        )
+        return cls(values["number"], config, values["curve"], values["outcome"], values["images_per_s"], values["seconds"])
 
 
 def read_trials(path: Path) -> list[TrialRecord]:

@@ -63,7 +63,7 @@ PRESETS: dict[str, SearchConfig] = {
         space="quick",
         trials=14,
         time_budget_s=240,
-        retrain_epochs=7,
+        retrain_epochs=6,
         base=TrainConfig(epochs=6, train_images=10000),
     ),
     # Some hours on a laptop's CPU.

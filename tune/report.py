@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from matplotlib.ticker import MaxNLocator
+
 from fmnist.plots import figure, save_figure
 from tune.live import TrialRecord, describe, winner
 
@@ -23,5 +25,5 @@ def plot_search(records: list[TrialRecord], path: Path) -> None:
         worst = sorted(value for record in curves for value in record.curve)[len(curves) // 4]
         axes.set_ylim(max(100 * worst - 5, 0), None)
         axes.legend(loc="lower right", fontsize=8)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     save_figure(fig, path)

@@ -17,7 +17,7 @@ from fmnist.device import default_device, resolve
 from fmnist.errors import InputError, check
 from fmnist.evaluate import evaluate
 from fmnist.plots import plot_confusion, plot_training
-from fmnist.run import environment, open_run, read_json, write_json
+from fmnist.run import open_run, read_json, write_json
 from fmnist.summary import SUMMARY, closing_panel, stage
 from tune.asha import Asha, rungs
 from tune.live import SearchView, TrialRecord, read_trials, winner
@@ -114,8 +114,8 @@ def _run_trials(
     on_gpu = resources.gpus > 0
     if not on_gpu and not base.threads:
         base = base.replace(threads=1)
-    share = {"cpu": base.threads or 1} | ({"gpu": config.gpus_per_trial} if on_gpu else {})
-    fitting = int(resources.gpus / config.gpus_per_trial) if on_gpu else resources.cpus // share["cpu"]
+    share: dict[str, float] = {"cpu": base.threads or 1} | ({"gpu": config.gpus_per_trial} if on_gpu else {})
+    fitting = int(resources.gpus / config.gpus_per_trial) if on_gpu else resources.cpus // (base.threads or 1)
     at_once = min(config.concurrent_trials or fitting, fitting)
     check(at_once >= 1, f"base.threads={base.threads}: the cluster has {resources.cpus} CPU threads")
     shown_rungs = ", ".join(map(str, rungs(config.grace_epochs, config.reduction_factor, base.epochs))) or "none"
@@ -145,9 +145,7 @@ def _run_trials(
             reuse_actors=True,
             time_budget_s=config.time_budget_s or None,
         ),
-        run_config=ray.tune.RunConfig(
-            name="search", storage_path=str(run.absolute()), callbacks=[view], verbose=0
-        ),
+        run_config=ray.tune.RunConfig(name="search", storage_path=str(run.absolute()), callbacks=[view], verbose=0),
     )
     with view:
         tuner.fit()
@@ -192,6 +190,7 @@ def retrain(
             "validation_accuracy": best.curve[-1],
             "trial_images": config.base.train_images or len(train) - config.base.validation_images,
             "test_accuracy": metrics["accuracy"],
+            "test_images": metrics["images"],
             "config": trained.config.to_dict(),
         }
         save_checkpoint(run / "best", trained.model.cpu(), trained.config, info, record)

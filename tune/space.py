@@ -16,9 +16,9 @@ Space = dict[str, Any]
 
 BATCH_NORM_NETS: Space = {
     "optimizer": ["nesterov", "adamw"],
-    "lr": {"by": "optimizer", "nesterov": {"low": 0.05, "high": 0.6}, "adamw": {"low": 0.001, "high": 0.01}},
+    "lr": {"by": "optimizer", "nesterov": {"low": 0.02, "high": 0.4}, "adamw": {"low": 0.001, "high": 0.01}},
     "weight_decay": {"by": "optimizer", "nesterov": {"low": 1e-4, "high": 2e-3}, "adamw": {"low": 0.01, "high": 0.1}},
-    "global_batch_size": [256, 512],
+    "global_batch_size": [128, 256, 512],
     "schedule": ["onecycle", "cosine"],
     "shift": [1, 2],
 }
@@ -30,6 +30,7 @@ SPACES: dict[str, Space] = {
         "widths": {"by": "model", "airnet": [[16, 32, 64], [24, 64, 128]], "lenet": [[]]},
         "erase": [0.0, 0.25],
         **BATCH_NORM_NETS,
+        "global_batch_size": [128, 256],  # short runs need many steps
     },
     # The same with a narrow ResNet-18, and room for longer runs.
     "standard": {

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fmnist.config import TrainConfig
 from fmnist.data import Split
 from fmnist.device import default_device, set_threads
-from fmnist.loop import Diverged, train_epochs
+from fmnist.loop import DivergedError, train_epochs
 
 METRIC = "validation_accuracy"
 WORST = 0.0
@@ -44,5 +44,5 @@ def run_trial(params: dict[str, Any], *, base: TrainConfig, train: Arrays, valid
             config, from_arrays(train), from_arrays(validation), classes=classes, device=default_device()
         ):
             ray.tune.report(metrics.to_dict() | {"diverged": None})
-    except Diverged as error:
+    except DivergedError as error:
         ray.tune.report({"epoch": config.epochs, METRIC: WORST, "diverged": str(error)})

@@ -14,9 +14,7 @@ class LeNet(nn.Module):
         self.features = nn.Sequential(
             nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)
         )
-        self.head = nn.Sequential(
-            nn.Linear(256, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, classes)
-        )
+        self.head = nn.Sequential(nn.Linear(256, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, classes))
 
     def forward(self, images: Tensor) -> Tensor:  # (B, 1, 28, 28) -> (B, classes)
         return self.head(self.features(images).flatten(1))

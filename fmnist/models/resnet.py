@@ -18,9 +18,7 @@ class BasicBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(channels_out)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels_in != channels_out:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
-            )
+            self.shortcut = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out))
 
     def forward(self, x: Tensor) -> Tensor:  # (B, channels_in, H, W) -> (B, channels_out, H / stride, W / stride)
         out = F.relu(self.norm1(self.conv1(x)))
@@ -32,9 +30,7 @@ class ResNet(nn.Module):
 
     def __init__(self, depths: tuple[int, ...], widths: tuple[int, ...], classes: int) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(1, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
-        )
+        self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
         blocks: list[nn.Module] = []
         channels = widths[0]
         for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):

@@ -1,0 +1,64 @@
+# Needs Python 3.11 to 3.13, make and a network. `make demo` and `make test` set everything up themselves, in .venv.
+
+PYTHON ?= python3
+# TORCH=cpu takes PyTorch's CPU build, without 5 GB of CUDA libraries.
+TORCH ?= default
+
+VENV := .venv
+PY := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
+READY := $(VENV)/ready
+DEMO := runs/demo
+
+.PHONY: demo test check setup lock
+.DELETE_ON_ERROR:
+
+demo: $(DEMO)/export/benchmark.json
+	@$(PY) -m fmnist.summary demo
+
+test: $(READY)
+	$(PY) -m pytest
+
+check: $(READY)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/pyright
+
+setup: $(READY)
+
+# One block of the lock per package: "name==version ; marker \" and its hashes, indented.
+block = awk '/^[a-z]/ { keep = ($$0 ~ /$(1)/) } keep' requirements.lock
+version = $(shell sed -n 's/^$(1)==\([^ ]*\).*/\1/p' requirements.lock)
+
+$(READY): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	    { echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1); Python 3.11 to 3.13 is needed: make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@$(call block,^uv==) > $(VENV)/uv.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
+ifeq ($(TORCH),cpu)
+	$(UV) pip install --python $(PY) --torch-backend cpu torch==$(call version,torch) torchvision==$(call version,torchvision)
+	@awk '/^[a-z]/ { keep = ($$0 !~ /^(torch|torchvision|triton|nvidia-|cuda-)/) } keep' requirements.lock > $(VENV)/rest.txt
+	$(UV) pip install --python $(PY) --require-hashes --no-deps -r $(VENV)/rest.txt
+else
+	$(UV) pip install --python $(PY) --require-hashes -r requirements.lock
+endif
+	@touch $@
+
+$(DEMO)/best/model.safetensors: | $(READY)
+	$(PY) -m tune.search --preset demo --name demo --resume
+
+$(DEMO)/export/manifest.json: $(DEMO)/best/model.safetensors
+	$(PY) -m export.to_onnx demo
+
+$(DEMO)/export/verify.json: $(DEMO)/export/manifest.json
+	$(PY) -m export.verify demo
+
+$(DEMO)/export/benchmark.json: $(DEMO)/export/verify.json
+	$(PY) -m export.benchmark demo --batches 1 256
+
+# Renew the lock: every package at its newest, with hashes, for every platform. No registry's name goes into it.
+lock: $(READY)
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --group dev \
+	    --constraints constraints.txt pyproject.toml --output-file requirements.lock

@@ -1,0 +1,59 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fmnist.checkpoint import load_checkpoint, load_state, save_checkpoint
+from fmnist.config import TrainConfig
+from fmnist.data import DataInfo
+from fmnist.errors import InputError
+from fmnist.models import build_model
+
+INFO = DataInfo("some", ("a", "b", "c"), {"x": "y"})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    config = TrainConfig(model="airnet", widths=(4, 8, 8))
+    model = build_model(config, classes=3, pixel_mean=70.0, pixel_std=80.0).to(memory_format=torch.channels_last)
+    save_checkpoint(tmp_path / "best", model, config, INFO, {"validation_accuracy": 0.5})
+    return tmp_path / "best"
+
+
+def test_round_trip(folder: Path) -> None:
+    loaded = load_checkpoint(folder)
+    assert loaded.data == INFO
+    assert loaded.config == TrainConfig(model="airnet", widths=(4, 8, 8))
+    assert (loaded.model.pixel_mean.item(), loaded.model.pixel_std.item()) == (70.0, 80.0)
+    assert not loaded.model.training
+    assert loaded.environment["versions"]["torch"]
+    pixels = torch.randint(0, 256, (4, 28, 28), dtype=torch.uint8)
+    again = load_checkpoint(folder)
+    assert torch.equal(loaded.model(pixels), again.model(pixels))
+
+
+def test_damaged_weights(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"model\.safetensors"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(("part", "key"), [("train", "colour"), ("train", "widths")])
+def test_config_that_does_not_fit(folder: Path, part: str, key: str) -> None:
+    path = folder / "config.json"
+    saved = json.loads(path.read_text())
+    saved[part][key] = [5, 8, 8]
+    path.write_text(json.dumps(saved))
+    with pytest.raises(InputError, match="colour" if key == "colour" else "does not hold the weights"):
+        load_checkpoint(folder)
+
+
+def test_state_runs_no_code(tmp_path: Path) -> None:
+    torch.save({"model": Path("x")}, tmp_path / "state.pt")
+    with pytest.raises(InputError, match="not a training state"):
+        load_state(tmp_path / "state.pt")
+    (tmp_path / "state.pt").write_bytes(b"junk")
+    with pytest.raises(InputError, match="not a training state"):
+        load_state(tmp_path / "state.pt")

@@ -1,0 +1,114 @@
+"""The training loop: it learns, resumes exactly, and does not care how many workers share a batch."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from fmnist.checkpoint import load_state, save_state
+from fmnist.config import TrainConfig
+from fmnist.data import Split, split_train
+from fmnist.device import resolve
+from fmnist.errors import InputError
+from fmnist.loop import DivergedError, EpochMetrics, StepReport, TrainState, train_epochs
+
+CPU = torch.device("cpu")
+SMALL = TrainConfig(model="lenet", epochs=3, global_batch_size=64, lr=0.05, erase=0.25, precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def few(train: Split) -> tuple[Split, Split]:
+    rest, held_out = split_train(train, validation_images=500, train_images=1000)
+    assert held_out is not None
+    return rest, held_out
+
+
+def run(config: TrainConfig, few: tuple[Split, Split], **arguments: Any) -> list[tuple[EpochMetrics, TrainState]]:
+    return list(train_epochs(config, *few, classes=10, device=CPU, **arguments))
+
+
+def test_overfits_one_batch(train: Split) -> None:
+    batch = Split(train.images[:64], train.labels[:64])
+    config = SMALL.replace(epochs=150, flip=False, shift=0, erase=0.0, label_smoothing=0.0)
+    *_, (last, _) = train_epochs(config, batch, batch, classes=10, device=CPU)
+    assert last.train_accuracy == 1.0
+    assert last.validation_accuracy == 1.0
+    assert last.train_loss < 0.05
+
+
+def test_metrics_and_progress(few: tuple[Split, Split]) -> None:
+    reports: list[StepReport] = []
+    epochs = run(SMALL.replace(model="airnet", widths=(8, 16, 16)), few, on_step=reports.append)
+    assert [metrics.epoch for metrics, _ in epochs] == [1, 2, 3]
+    first, last = epochs[0][0], epochs[-1][0]
+    assert last.train_loss < first.train_loss
+    assert last.validation_accuracy is not None
+    assert last.validation_accuracy > 0.5
+    assert last.images_per_s > 0
+    assert all(report.steps_per_epoch == 1000 // 64 for report in reports)
+
+
+@pytest.mark.parametrize("model", ["lenet", "airnet"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_resumed_is_bit_for_bit_undisturbed(model: str, precision: str, few: tuple[Split, Split], tmp_path: Path) -> None:
+    config = SMALL.replace(model=model, precision=precision)
+    undisturbed = run(config, few)[-1]
+    interrupted = train_epochs(config, *few, classes=10, device=CPU)
+    _, state = next(interrupted)
+    save_state(tmp_path / "state.pt", state.state_dict())
+    interrupted.close()
+    torch.rand(100)  # whatever else the process did in between
+    resumed = run(config, few, resume=load_state(tmp_path / "state.pt"))
+    assert [metrics.epoch for metrics, _ in resumed] == [2, 3]
+    assert resumed[-1][0].validation_loss == undisturbed[0].validation_loss
+    for name, tensor in undisturbed[1].model.state_dict().items():
+        assert torch.equal(tensor, resumed[-1][1].model.state_dict()[name]), name
+
+
+def test_resume_refuses_another_config(few: tuple[Split, Split]) -> None:
+    _, state = next(train_epochs(SMALL, *few, classes=10, device=CPU))
+    with pytest.raises(InputError, match=r"lr 0\.05 became 0\.1"):
+        run(SMALL.replace(lr=0.1), few, resume=state.state_dict())
+
+
+def test_divergence_is_an_error_that_says_what_to_do(few: tuple[Split, Split]) -> None:
+    with pytest.raises(DivergedError, match="lower lr"):
+        run(SMALL.replace(optimizer="sgd", lr=1e6, warmup=0.0), few)
+
+
+def test_batches_that_do_not_fit(few: tuple[Split, Split]) -> None:
+    with pytest.raises(InputError, match="global_batch_size=2048"):
+        run(SMALL.replace(global_batch_size=2048), few)
+    with pytest.raises(InputError, match="multiple of the 3 workers"):
+        run(SMALL, few, world_size=3)
+
+
+def test_auto_precision_is_decided_before_training(few: tuple[Split, Split]) -> None:
+    _, state = next(train_epochs(SMALL.replace(precision="auto"), *few, classes=10, device=CPU))
+    assert state.config.precision == resolve(SMALL.replace(precision="auto"), CPU).precision != "auto"
+
+
+def worker(rank: int, world_size: int, few: tuple[Split, Split], folder: Path) -> None:
+    torch.set_num_threads(1)
+    address = f"file://{folder}/rendezvous{world_size}"
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=world_size, timeout=timedelta(seconds=60))
+    history = [m.to_dict() for m, _ in train_epochs(SMALL, *few, classes=10, device=CPU, rank=rank, world_size=world_size)]
+    torch.save(history, folder / f"{world_size}-{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_world_size_does_not_change_the_curve(few: tuple[Split, Split], tmp_path: Path) -> None:
+    for world_size in (1, 2):
+        mp.spawn(worker, (world_size, few, tmp_path), nprocs=world_size)
+    alone, first, second = (torch.load(tmp_path / name) for name in ("1-0.pt", "2-0.pt", "2-1.pt"))
+    for one, two, same in zip(alone, first, second, strict=True):
+        assert two["train_loss"] == pytest.approx(one["train_loss"], abs=1e-4)
+        assert two["validation_loss"] == pytest.approx(one["validation_loss"], abs=1e-3)
+        for key in ("train_loss", "validation_loss", "validation_accuracy", "lr"):
+            assert two[key] == same[key], f"ranks disagree on {key}"
+    assert alone[0]["train_loss"] == pytest.approx(first[0]["train_loss"], abs=1e-5)
