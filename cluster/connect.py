@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ def cluster(address: str | None = None) -> Generator[Resources]:
     Raises:
         InputError: nothing answers at `address`.
     """
+    if address is not None:
+        _check_answers(address)
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if address is None:
@@ -57,3 +60,16 @@ def cluster(address: str | None = None) -> Generator[Resources]:
         yield Resources(int(total.get("CPU", 0)), int(total.get("GPU", 0)), len(ray.nodes()))
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise InputError unless something listens at host:port; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host:
+        return  # "auto", which Ray answers at once
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"address={address!r}: nothing answers there ({error}); give auto, HOST:6379 or ray://HOST:10001"
+        ) from error

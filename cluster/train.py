@@ -14,7 +14,7 @@ from fmnist.config import TrainConfig
 from fmnist.data import find_data, load_info, load_train, split_train
 from fmnist.loop import check_batches
 from fmnist.recipes import RECIPES
-from fmnist.run import open_run, write_json
+from fmnist.run import RUNS, is_complete, open_run, write_json
 from fmnist.summary import stage
 
 
@@ -43,6 +43,9 @@ class ClusterOptions:
 
 def main(options: ClusterOptions) -> None:
     console, config = Console(), options.config
+    if is_complete(options.name, options.resume):
+        console.print(f"{RUNS}/{options.name} is complete: nothing to do")
+        return
     folder = find_data(options.data)
     info = load_info(folder)
     train, validation = split_train(

@@ -67,6 +67,8 @@ def to_pixels(image: Image.Image) -> np.ndarray:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip instead of scale
+        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     gray = image.convert("L")
     edge = np.asarray(gray)
     border = np.concatenate((edge[0], edge[-1], edge[:, 0], edge[:, -1]))
@@ -108,5 +110,5 @@ def predict(bundle: Path, images: list[str], count: int) -> int:
 
 
 if __name__ == "__main__":
-    chosen = build_parser().parse_args()
+    chosen = build_parser().parse_intermixed_args()
     sys.exit(predict(Path(__file__).parent, chosen.images, chosen.top))

@@ -11,7 +11,7 @@ def main() -> int:
     parser = build_parser()
     parser.prog = "python -m export.predict"
     parser.add_argument("--run", help="run folder or bundle; by default the newest run")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     try:
         return predict(find_bundle(options.run), options.images, options.top)
     except InputError as error:

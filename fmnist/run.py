@@ -67,6 +67,11 @@ def open_run(name: str | None, *, resume: bool = False) -> Path:
     return run
 
 
+def is_complete(name: str | None, resume: bool) -> bool:
+    """Whether the run to be resumed has its trained model already."""
+    return resume and name is not None and (RUNS / name / "best" / WEIGHTS).exists()
+
+
 def find_run(path: str | Path | None) -> Path:
     """The run folder at `path` (or runs/PATH), by default the newest. Raises InputError if there is none."""
     if path is None:

@@ -16,7 +16,7 @@ from fmnist.loop import DivergedError, check_batches, train_epochs
 from fmnist.models import build_model, count_parameters
 from fmnist.progress import TrainingBar
 from fmnist.recipes import RECIPES
-from fmnist.run import WEIGHTS, open_run, write_json
+from fmnist.run import RUNS, is_complete, open_run, write_json
 from fmnist.summary import stage
 
 STATE_FILE = "last.pt"
@@ -43,6 +43,9 @@ class TrainOptions:
 
 def main(options: TrainOptions) -> None:
     console = Console()
+    if is_complete(options.name, options.resume):
+        console.print(f"{RUNS}/{options.name} is complete: nothing to do")
+        return
     device = default_device()
     config = resolve(options.config, device)
     folder = find_data(options.data)
@@ -53,9 +56,6 @@ def main(options: TrainOptions) -> None:
     )
     check_batches(config, len(train))
     run = open_run(options.name, resume=options.resume)
-    if (run / "best" / WEIGHTS).exists():
-        console.print(f"{run} is complete: nothing to do")
-        return
     state_path = run / STATE_FILE
     resume = load_state(state_path) if options.resume and state_path.exists() else None
     history: list[dict[str, Any]] = resume["history"] if resume else []

@@ -1,11 +1,14 @@
 """Fixtures: the real data, a small data set cut from it, and command lines run as a user runs them."""
 
 import os
+import runpy
 import struct
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,6 @@ import torch
 from fmnist.data import CLASSES, Split, accept, find_data, load_test, load_train
 
 ROOT = Path(__file__).parent.parent
-Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
@@ -51,21 +53,61 @@ def small_data(tmp_path_factory: pytest.TempPathFactory, train: Split, test_set:
     return folder
 
 
-@pytest.fixture
-def command(tmp_path: Path, small_data: Path) -> Iterator[Command]:
+@dataclass(frozen=True)
+class CommandLine:
     """Runs `python -m MODULE …` in a folder of its own, on the small data set, with Ray's files in a place of their own."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def start(self, module: str, *arguments: object) -> subprocess.Popen[str]:
+        words = [sys.executable, "-m", module, *map(str, arguments)]
+        return subprocess.Popen(
+            words, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def __call__(self, module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        process = self.start(module, *arguments)
+        stdout, stderr = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+@pytest.fixture
+def command(tmp_path: Path, small_data: Path) -> Iterator[CommandLine]:
     with tempfile.TemporaryDirectory(prefix="fm", ignore_cleanup_errors=True) as ray_folder:
-        environment = os.environ | {
+        changes = {
             "PYTHONPATH": str(ROOT),
             "FMNIST_DATA": str(small_data),
             "RAY_TMPDIR": ray_folder,
             "NO_COLOR": "1",
             "COLUMNS": "200",
         }
+        yield CommandLine(tmp_path, dict(os.environ) | changes)
 
-        def run(module: str, *arguments: object, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
-            return subprocess.run(
-                [sys.executable, "-m", module, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True
-            )
 
-        yield run
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    output: str
+
+
+@pytest.fixture
+def call(
+    tmp_path: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """Runs a command line in this process, which spares the seconds of import: for what ends before any real work."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"FMNIST_DATA": str(small_data), "NO_COLOR": "1", "COLUMNS": "200"}.items():
+        monkeypatch.setenv(name, value)
+
+    def run(module: str, *arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended, warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # that the module is imported already
+            runpy.run_module(module, run_name="__main__")
+        captured = capsys.readouterr()
+        return Outcome(int(ended.value.code or 0), captured.out + captured.err)
+
+    return run

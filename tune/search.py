@@ -17,7 +17,7 @@ from fmnist.device import default_device, resolve
 from fmnist.errors import InputError, check
 from fmnist.evaluate import evaluate
 from fmnist.plots import plot_confusion, plot_training
-from fmnist.run import open_run, read_json, write_json
+from fmnist.run import RUNS, is_complete, open_run, read_json, write_json
 from fmnist.summary import SUMMARY, closing_panel, stage
 from tune.asha import Asha, rungs
 from tune.live import SearchView, TrialRecord, read_trials, winner
@@ -60,16 +60,19 @@ class SearchOptions:
 
 def main(options: SearchOptions) -> None:
     console = Console()
+    if is_complete(options.name, options.resume):
+        run = RUNS / str(options.name)
+        console.print(f"{run} is complete: nothing to do", closing_panel(run, read_json(run / SUMMARY)))
+        return
     config = options.search
     folder = find_data(options.data)
     info, train = load_info(folder), load_train(folder)
-    run = open_run(options.name, resume=options.resume)
-    if (run / "best/model.safetensors").exists():
-        console.print(f"{run} is complete: nothing to do")
-        console.print(closing_panel(run, read_json(run / SUMMARY)))
-        return
-    _write_config(run, config, info)
+    mine = {"search": config.to_dict(), **describe(resolve(config.base, default_device()), info)}
+    if options.resume and options.name:
+        _check_same(RUNS / options.name / "config.json", mine)
     with cluster(options.address) as resources:
+        run = open_run(options.name, resume=options.resume)
+        write_json(run / "config.json", mine)
         best = search(run, config, train, info, resources, console)
         retrain(run, config, best, train, load_test(folder), info, resources, console)
     console.print(closing_panel(run, read_json(run / SUMMARY)))
@@ -196,18 +199,17 @@ def retrain(
         save_checkpoint(run / "best", trained.model.cpu(), trained.config, info, record)
 
 
-def _write_config(run: Path, config: SearchConfig, info: DataInfo) -> None:
-    """Write config.json, or check that a run to be resumed has the same. Raises InputError if not."""
-    path = run / "config.json"
-    mine = {"search": config.to_dict(), **describe(resolve(config.base, default_device()), info)}
-    if path.exists():
-        saved = read_json(path)
-        for part in ("search", "train"):
-            for key, value in mine[part].items():
-                was = saved[part].get(key)
-                check(was == value, f"{key}={value!r}: {run} was started with {was!r}; resume with that, or choose another --name")
+def _check_same(path: Path, mine: dict[str, Any]) -> None:
+    """Raise InputError unless the run to be resumed, if there is one, was started with the same configuration."""
+    if not path.exists():
         return
-    write_json(path, mine)
+    saved = read_json(path)
+    for part in ("search", "train"):
+        for key, value in mine[part].items():
+            was = saved[part].get(key)
+            check(
+                was == value, f"{key}={value!r}: {path.parent} was started with {was!r}; resume with that, or choose another --name"
+            )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from fmnist.checkpoint import load_state, save_state
 from fmnist.config import TrainConfig
@@ -60,7 +60,7 @@ def test_resumed_is_bit_for_bit_undisturbed(model: str, precision: str, few: tup
     interrupted = train_epochs(config, *few, classes=10, device=CPU)
     _, state = next(interrupted)
     save_state(tmp_path / "state.pt", state.state_dict())
-    interrupted.close()
+    del interrupted
     torch.rand(100)  # whatever else the process did in between
     resumed = run(config, few, resume=load_state(tmp_path / "state.pt"))
     assert [metrics.epoch for metrics, _ in resumed] == [2, 3]
@@ -104,7 +104,7 @@ def worker(rank: int, world_size: int, few: tuple[Split, Split], folder: Path) -
 @pytest.mark.slow
 def test_world_size_does_not_change_the_curve(few: tuple[Split, Split], tmp_path: Path) -> None:
     for world_size in (1, 2):
-        mp.spawn(worker, (world_size, few, tmp_path), nprocs=world_size)
+        spawn(worker, (world_size, few, tmp_path), nprocs=world_size)
     alone, first, second = (torch.load(tmp_path / name) for name in ("1-0.pt", "2-0.pt", "2-1.pt"))
     for one, two, same in zip(alone, first, second, strict=True):
         assert two["train_loss"] == pytest.approx(one["train_loss"], abs=1e-4)

@@ -30,13 +30,9 @@ def test_the_best_third_goes_on(value: float, others: list[float], expected: boo
 
 def feed(scheduler: Asha, curves: list[list[float]]) -> list[int]:
     """Epochs that each trial gets, one trial after the other."""
-    lengths = []
-    for curve in curves:
-        for epoch, value in enumerate(curve, start=1):
-            if scheduler.stops(epoch, value):
-                break
-        lengths.append(epoch)
-    return lengths
+    return [
+        next((epoch for epoch, value in enumerate(curve, start=1) if scheduler.stops(epoch, value)), len(curve)) for curve in curves
+    ]
 
 
 CURVES = [[0.5, 0.6, 0.7, 0.8], [0.4, 0.9, 0.9, 0.9], [0.6, 0.6, 0.6, 0.6], [0.7, 0.7, 0.9, 0.9], [0.1, 0.1, 0.1, 0.1]]

@@ -1,0 +1,27 @@
+"""A real Ray, real worker processes, real gloo."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CommandLine, Outcome
+
+LENET = ("--recipe", "lenet-sgd", "--precision", "fp32", "--validation-images", 500, "--global-batch-size", 64, "--epochs", 2)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_two_workers_give_the_curve_of_one_process(command: CommandLine, call: Callable[..., Outcome], tmp_path: Path) -> None:
+    assert call("fmnist.train", *LENET, "--name", "plain").code == 0
+    ddp = command("cluster.train", *LENET, "--workers", 2, "--name", "ddp")
+    assert ddp.returncode == 0, ddp.stderr
+    assert "lenet on 2 workers with 1 CPU threads each" in ddp.stdout
+    assert ddp.stdout.count("epoch 1/2") == 1
+    one, two = (json.loads((tmp_path / f"runs/{name}/best/metrics.json").read_text())["epochs"] for name in ("plain", "ddp"))
+    assert [row["epoch"] for row in two] == [1, 2]
+    assert two[0]["train_loss"] == pytest.approx(one[0]["train_loss"], abs=1e-5)
+    assert two[1]["validation_loss"] == pytest.approx(one[1]["validation_loss"], abs=1e-4)
+
+    assert "complete: nothing to do" in call("cluster.train", *LENET, "--name", "ddp", "--resume").output

@@ -1,0 +1,51 @@
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+
+from export.bundle import write_bundle
+from export.to_onnx import to_onnx
+from export.verify import verify
+from fmnist.checkpoint import Checkpoint
+from fmnist.config import TrainConfig
+from fmnist.data import CLASSES, SHA256, Split, load_info
+from fmnist.models import MODELS, build_model
+from tests.conftest import ROOT
+
+WIDTHS = {"airnet": (4, 8, 8), "resnet18": (4, 8, 8, 8)}
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_network_exports_and_verifies(name: str, data_folder: Path, test_set: Split, tmp_path: Path) -> None:
+    config = TrainConfig.from_dict({"model": name, "widths": WIDTHS.get(name, ())})
+    model = build_model(config, classes=10, pixel_mean=73.0, pixel_std=90.0).eval()
+    made = Checkpoint(model, config, load_info(data_folder), {})
+    path = write_bundle(tmp_path, to_onnx(made), made)
+    parity = verify(path, made, test_set, "cpu")
+    assert parity.images == 10000
+    assert parity.onnx_accuracy == parity.pytorch_accuracy
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["client.py", "manifest.json", "model.onnx"]
+
+
+def test_the_file_describes_itself_and_nothing_of_this_machine(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = write_bundle(tmp_path, to_onnx(checkpoint), checkpoint)
+    content = path.read_bytes()
+    assert str(ROOT).encode() not in content
+    assert b"stack_trace" not in content
+    model = onnx.load_model_from_string(content)
+    metadata = {prop.key: prop.value for prop in model.metadata_props}
+    assert json.loads(metadata["labels"]) == list(CLASSES)
+    assert TrainConfig.from_dict(json.loads(metadata["train_config"])) == checkpoint.config
+    assert json.loads(metadata["data"])["sha256"] == SHA256
+    assert model.model_version == 1
+    assert not any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["input"] == [{"name": "pixels", "type": "uint8", "shape": ["batch", 28, 28]}]
+    assert manifest["output"][0] == {"name": "logits", "type": "float32", "shape": ["batch", 10]}
+    assert manifest["files"]["model.onnx"]["bytes"] == len(content)
+
+
+def test_exported_twice_is_the_same_to_the_byte(checkpoint: Checkpoint) -> None:
+    first, second = (to_onnx(checkpoint).SerializeToString(deterministic=True) for _ in range(2))
+    assert first == second
