@@ -56,7 +56,7 @@ def main(options: ClusterOptions) -> None:
         check_batches(config, len(train), placement.workers)
         run = open_run(options.name, resume=options.resume)
         write_json(run / "config.json", describe(config, info))
-        console.print(f"[bold]{run}[/]: {config.model} on {placement}, of {resources}", highlight=False)
+        console.print(f"[bold]{run}[/]: {config.model} on {placement}, of {resources}", highlight=False, soft_wrap=True)
         with stage(run, "train") as found:
             trained = fit(
                 config,
@@ -72,7 +72,11 @@ def main(options: ClusterOptions) -> None:
             metrics = {"validation_accuracy": accuracy, "epochs": trained.history}
             save_checkpoint(run / "best", trained.model, trained.config, info, metrics)
             found |= {"validation_accuracy": accuracy, "config": trained.config.to_dict()}
-    console.print(f"saved in {run / 'best'}; next: python -m fmnist.evaluate {run}, or python -m export.to_onnx {run}")
+    console.print(
+        f"saved in {run / 'best'}; next: python -m fmnist.evaluate {run}, or python -m export.to_onnx {run}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 if __name__ == "__main__":

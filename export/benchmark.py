@@ -151,9 +151,9 @@ def plot_latency(rows: list[Row], path: Path) -> None:
 
 
 def show(rows: list[Row], console: Console) -> None:
-    table = Table(title=f"latency on {rows[0].provider}, float32, in µs; first call in ms", box=box.SIMPLE_HEAD)
+    table = Table(title=f"latency on {rows[0].provider}, float32, in µs; first call in ms", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("batch", "threads"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("backend", no_wrap=True)
     for name in ("p50", "p90", "p99", "images/s", "first", "p50 ×"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -207,7 +207,7 @@ def main(options: BenchmarkOptions) -> None:
         rows = benchmark(bundle / MODEL, checkpoint, provider, options.batches, threads, options.min_seconds)
         single = {row.backend: row.p50_us for row in rows if row.batch == 1 and row.threads == threads[0]}
         if single:
-            where = f"{threads[0]} CPU thread{'s' if threads[0] > 1 else ''}" if provider == "cpu" else provider
+            where = f"{threads[0]} thread{'s' if threads[0] > 1 else ''}" if provider == "cpu" else provider
             found |= {"latency_p50_us": single, "latency_setting": where}
         machine = {"processor": platform.processor() or platform.machine(), "cpu_threads": cpu_threads(), **environment()}
         write_json(bundle / "benchmark.json", {"rows": [asdict(row) for row in rows], "machine": machine})

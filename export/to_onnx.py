@@ -98,7 +98,9 @@ def main(options: ExportOptions) -> None:
         path = export_checkpoint(folder)
     size = path.stat().st_size / 1e6
     Console().print(
-        f"[bold]{path}[/]: {size:.2f} MB, opset {OPSET}, one file; next: python -m export.verify {run_of(folder)}", highlight=False
+        f"[bold]{path}[/]: {size:.2f} MB, opset {OPSET}, one file; next: python -m export.verify {run_of(folder)}",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -175,6 +175,7 @@ def main(options: VerifyOptions) -> int:
         f"(at most {parity.tolerance:.1e}), {parity.labels_differing} labels differ; accuracy {parity.onnx_accuracy:.2%}, "
         f"PyTorch {parity.pytorch_accuracy:.2%}",
         highlight=False,
+        soft_wrap=True,
     )
     return 0
 

@@ -44,7 +44,7 @@ class TrainingBar:
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
         self.bar.update(self.task, completed=float(metrics.epoch))
-        self.console.print(epoch_line(metrics, self.epochs), highlight=False)
+        self.console.print(epoch_line(metrics, self.epochs), highlight=False, soft_wrap=True)
 
 
 def epoch_line(metrics: EpochMetrics, epochs: int) -> str:

@@ -112,7 +112,7 @@ def _rows(run: Path, summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if "parity_max_abs_diff" in summary:
         difference, allowed = summary["parity_max_abs_diff"], summary["parity_tolerance"]
         accuracy = f"test {summary['onnx_test_accuracy']:.2%}"
-        yield "parity", f"ONNX to PyTorch: logits within {difference:.1e} ({allowed:.1e} allowed), {accuracy}"
+        yield "parity", f"ONNX logits within {difference:.1e} of PyTorch's ({allowed:.1e} allowed), {accuracy}"
     latency = summary.get("latency_p50_us", {})
     if "pytorch" in latency:
         eager, served = latency["pytorch"], latency["onnxruntime"]

@@ -66,6 +66,7 @@ def main(options: TrainOptions) -> None:
         f"[bold]{run}[/]: {config.model}, {count_parameters(model):,} parameters, {len(train):,} images, "
         f"{config.epochs} epochs, {config.precision} on {device.type}",
         highlight=False,
+        soft_wrap=True,
     )
     set_threads(config)
     with stage(run, "train") as found:
@@ -83,7 +84,11 @@ def main(options: TrainOptions) -> None:
         last = history[-1]
         save_checkpoint(run / "best", model, config, info, {"validation_accuracy": last["validation_accuracy"], "epochs": history})
         found |= {"validation_accuracy": last["validation_accuracy"], "config": config.to_dict()}
-    console.print(f"saved in {run / 'best'}; next: python -m fmnist.evaluate {run}, or python -m export.to_onnx {run}")
+    console.print(
+        f"saved in {run / 'best'}; next: python -m fmnist.evaluate {run}, or python -m export.to_onnx {run}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 if __name__ == "__main__":

@@ -131,8 +131,9 @@ class SearchView(ray.tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         record = self.records[trial.config["trial"]["number"]]
-        error = trial.get_error()
-        record.outcome = f"error: {str(error).strip().splitlines()[-1]}" if error else "error: the process died"
+        # The driver's own file: the copy in storage, which get_error() reads, comes later.
+        lines = Path(trial.error_file).read_text().split("\n") if trial.error_file else []
+        record.outcome = f"error: {next((line for line in reversed(lines) if line.strip()), 'the process died')}"
         self._close(record)
 
     def _close(self, record: TrialRecord) -> None:
@@ -145,6 +146,7 @@ class SearchView(ray.tune.Callback):
             self.console.print(
                 f"trial {record.number:>3} ({self._done()}/{self.total})  {accuracy}  {describe(record.config)}  {record.outcome}",
                 highlight=False,
+                soft_wrap=True,
             )
 
     def _done(self) -> int:

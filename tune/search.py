@@ -129,6 +129,7 @@ def _run_trials(
         f"[bold]{run}[/]: {len(todo)} trials of up to {base.epochs} epochs on {len(training):,} images, rungs at {shown_rungs}, "
         f"{at_once} at once on {resources}{limit}",
         highlight=False,
+        soft_wrap=True,
     )
     scheduler = Asha(config.grace_epochs, config.reduction_factor, base.epochs, (r.curve for r in done))
     view = SearchView(run / "search/trials.jsonl", base, config.trials, done, scheduler, console)
@@ -147,6 +148,7 @@ def _run_trials(
             max_concurrent_trials=at_once,
             reuse_actors=True,
             time_budget_s=config.time_budget_s or None,
+            trial_dirname_creator=lambda trial: f"trial_{trial.config['trial']['number']:04}",
         ),
         run_config=ray.tune.RunConfig(name="search", storage_path=str(run.absolute()), callbacks=[view], verbose=0),
     )
@@ -173,6 +175,7 @@ def retrain(
     console.print(
         f"winner: trial {best.number}, validation {best.curve[-1]:.2%}; retrained on all {len(train):,} images by {placement}",
         highlight=False,
+        soft_wrap=True,
     )
     with stage(run, "retrain") as found:
         trained = fit(
