@@ -18,7 +18,7 @@ from fmnist.errors import InputError, check
 from fmnist.evaluate import evaluate
 from fmnist.plots import plot_confusion, plot_training
 from fmnist.run import RUNS, is_complete, open_run, read_json, write_json
-from fmnist.summary import SUMMARY, closing_panel, stage
+from fmnist.summary import SUMMARY, stage
 from tune.asha import Asha, rungs
 from tune.live import SearchView, TrialRecord, read_trials, winner
 from tune.presets import PRESETS, SearchConfig
@@ -62,7 +62,7 @@ def main(options: SearchOptions) -> None:
     console = Console()
     if is_complete(options.name, options.resume):
         run = RUNS / str(options.name)
-        console.print(f"{run} is complete: nothing to do", closing_panel(run, read_json(run / SUMMARY)))
+        console.print(f"{run} is complete: nothing to do; see python -m fmnist.summary {run}", highlight=False, soft_wrap=True)
         return
     config = options.search
     folder = find_data(options.data)
@@ -75,7 +75,10 @@ def main(options: SearchOptions) -> None:
         write_json(run / "config.json", mine)
         best = search(run, config, train, info, resources, console)
         retrain(run, config, best, train, load_test(folder), info, resources, console)
-    console.print(closing_panel(run, read_json(run / SUMMARY)))
+    accuracy = read_json(run / SUMMARY)["test_accuracy"]
+    console.print(
+        f"test accuracy {accuracy:.2%}; saved in {run / 'best'}; next: python -m export.to_onnx {run}", highlight=False, soft_wrap=True
+    )
 
 
 def search(run: Path, config: SearchConfig, train: Split, info: DataInfo, resources: Resources, console: Console) -> TrialRecord:

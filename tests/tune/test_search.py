@@ -70,7 +70,7 @@ def test_killed_and_resumed_runs_no_finished_trial_again(
     assert len(metrics["epochs"]) == 2
     assert set(summary["seconds"]) == {"search", "retrain"}
     assert {file.name for file in (run / "figures").iterdir()} == {"search.png", "training.png", "confusion.png"}
-    assert "best config" in done.stdout
+    assert f"test accuracy {summary['test_accuracy']:.2%}" in done.stdout
 
     assert "complete: nothing to do" in call("tune.search", *SEARCH, "--resume").output
     assert trials(run) == after
