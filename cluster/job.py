@@ -3,7 +3,7 @@
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import ray
 import ray.train
@@ -82,6 +82,7 @@ def fit(
 
     Raises:
         InputError: the training diverged, or the config does not fit the data or the workers.
+        ray.train.TrainingFailedError: workers died more than MAX_FAILURES times.
     """
     if not config.threads and not placement.gpus_per_worker:
         config = config.replace(threads=placement.cpus_per_worker)
@@ -101,11 +102,10 @@ def fit(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
         ),
     )
-    with TrainingBar(config.epochs, title, console) as bar, _Showing(progress, bar):
-        try:
-            result = trainer.fit()
-        except ray.train.TrainingFailedError as error:
-            raise InputError(f"{title}: {_reason(error)}") from error
+    with TrainingBar(config.epochs, title, console) as bar, _Showing(progress, bar) as shown:
+        result = trainer.fit()
+    if shown.failure is not None:
+        raise InputError(f"{title}: {shown.failure}")
     assert result.checkpoint is not None, "every epoch reports a checkpoint"
     with result.checkpoint.as_directory() as path:
         state = load_state(Path(path) / STATE_FILE)
@@ -120,11 +120,13 @@ class _Showing:
 
     def __init__(self, progress: Queue, bar: TrainingBar) -> None:
         self.progress, self.bar = progress, bar
+        self.failure: str | None = None
         self.done = threading.Event()
         self.thread = threading.Thread(target=self._show, daemon=True)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self.thread.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.done.set()
@@ -141,11 +143,7 @@ class _Showing:
                 continue
             if kind == "epoch":
                 self.bar.on_epoch(EpochMetrics(**values))
-            else:
+            elif kind == "step":
                 self.bar.on_step(StepReport(**values))
-
-
-def _reason(error: BaseException) -> str:
-    """The last line of the first worker's own error."""
-    failures = getattr(error, "worker_failures", None) or {0: error}
-    return str(next(iter(failures.values()))).strip().splitlines()[-1]
+            else:
+                self.failure = values

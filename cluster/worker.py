@@ -14,7 +14,8 @@ from fmnist.checkpoint import load_state, save_state
 from fmnist.config import TrainConfig
 from fmnist.data import Split
 from fmnist.device import set_threads
-from fmnist.loop import StepReport, train_epochs
+from fmnist.errors import InputError
+from fmnist.loop import DivergedError, StepReport, train_epochs
 
 STATE_FILE = "state.pt"
 
@@ -28,13 +29,25 @@ class Job:
     train: "ray.ObjectRef[Split]"
     validation: "ray.ObjectRef[Split] | None"
     progress: Queue
-    """Takes rank 0's StepReport and EpochMetrics as ("step", dict) and ("epoch", dict): plain values, or else the queue's
+    """Takes rank 0's ("step", StepReport as a dict), ("epoch", EpochMetrics as a dict) or ("failed", reason): plain values, or else the queue's
     own process would have to import torch to hold them."""
 
 
 def train_worker(loop_config: dict[str, Any]) -> None:
-    """Train under Ray Train; each epoch is reported with the state to resume from."""
+    """Train under Ray Train; each epoch is reported with the state to resume from.
+
+    What no new attempt would mend (a config that does not fit, a diverged training) is told to the driver instead of raised:
+    Ray Train would only try again.
+    """
     job: Job = loop_config["job"]
+    try:
+        _train(job)
+    except (InputError, DivergedError) as error:  # every rank meets it alike
+        if ray.train.get_context().get_world_rank() == 0:
+            job.progress.put_nowait(("failed", str(error)))
+
+
+def _train(job: Job) -> None:
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     set_threads(job.config)

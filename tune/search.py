@@ -29,6 +29,7 @@ from tune.trial import run_trial, to_arrays
 for name, value in {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is to end the command, not to end the search and go on to the winner
 }.items():
     os.environ.setdefault(name, value)
 
@@ -77,7 +78,9 @@ def main(options: SearchOptions) -> None:
         retrain(run, config, best, train, load_test(folder), info, resources, console)
     accuracy = read_json(run / SUMMARY)["test_accuracy"]
     console.print(
-        f"test accuracy {accuracy:.2%}; saved in {run / 'best'}; next: python -m export.to_onnx {run}", highlight=False, soft_wrap=True
+        f"test accuracy {accuracy:.2%}; saved in {run / 'best'}; next: python -m export.to_onnx {run}",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -25,3 +25,13 @@ def test_two_workers_give_the_curve_of_one_process(command: CommandLine, call: C
     assert two[1]["validation_loss"] == pytest.approx(one[1]["validation_loss"], abs=1e-4)
 
     assert "complete: nothing to do" in call("cluster.train", *LENET, "--name", "ddp", "--resume").output
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_divergence_is_told_in_one_line_and_not_tried_again(command: CommandLine, tmp_path: Path) -> None:
+    done = command("cluster.train", *LENET, "--lr", 1e9, "--name", "diverged")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: lenet: epoch 1: the training loss is nan; lower lr=")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "runs/diverged/best").exists()
