@@ -29,8 +29,10 @@ class Job:
     train: "ray.ObjectRef[Split]"
     validation: "ray.ObjectRef[Split] | None"
     progress: Queue
-    """Takes rank 0's ("step", StepReport as a dict), ("epoch", EpochMetrics as a dict) or ("failed", reason): plain values, or else the queue's
-    own process would have to import torch to hold them."""
+    """Takes what rank 0 says: ("step", StepReport as a dict), ("epoch", EpochMetrics as a dict) or ("failed", reason).
+
+    Plain values, or else the queue's own process would have to import torch to hold them.
+    """
 
 
 def train_worker(loop_config: dict[str, Any]) -> None:
