@@ -103,7 +103,10 @@ def fit(
         ),
     )
     with TrainingBar(config.epochs, title, console) as bar, _Showing(progress, bar) as shown:
-        result = trainer.fit()
+        try:
+            result = trainer.fit()
+        except SystemExit as ended:  # how Ray Train answers Ctrl-C, after it has stopped the workers
+            raise KeyboardInterrupt from ended
     if shown.failure is not None:
         raise InputError(f"{title}: {shown.failure}")
     assert result.checkpoint is not None, "every epoch reports a checkpoint"

@@ -24,7 +24,8 @@ def command(options: type[Options], main: FunctionType, default: Options | None 
     except InputError as error:
         fail(error)
     except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted")
+        hint = "; what is done is kept: the same command with --name and --resume goes on" if hasattr(options, "resume") else ""
+        Console(stderr=True, soft_wrap=True).print(f"interrupted{hint}", highlight=False)
         sys.exit(130)
 
 
