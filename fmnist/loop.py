@@ -143,11 +143,7 @@ def train_epochs(
     state = start_training(config, train, classes, device)
     if resume is not None:
         state.load_state_dict(resume)
-    network: nn.Module = state.model
-    if world_size > 1:
-        network = DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
-    if config.compile:
-        network = torch.compile(network)  # pyright: ignore[reportAssignmentType]
+    network = _distributed(state, device, world_size)
     images, labels = train.images.to(device), train.labels.to(device)
     held_out = _shard(validation, rank, world_size, device)
     for epoch in range(state.epoch + 1, config.epochs + 1):
@@ -174,6 +170,14 @@ def train_epochs(
             ),
             state,
         )
+
+
+def _distributed(state: TrainState, device: torch.device, world_size: int) -> nn.Module:
+    """The network as it is stepped: under DDP if there are other ranks, compiled if the config says so."""
+    network: nn.Module = state.model
+    if world_size > 1:
+        network = DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+    return torch.compile(network) if state.config.compile else network  # pyright: ignore[reportReturnType]
 
 
 def _train_one_epoch(
