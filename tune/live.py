@@ -104,6 +104,10 @@ class SearchView(ray.tune.Callback):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.live:
             self.live.stop()
+        for record in self.records.values():
+            if kind is None and record.outcome == RUNNING:  # Tune tells nobody of trials that the time budget ends
+                record.outcome = "out of time"
+                self._close(record)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         number = trial.config["trial"]["number"]
@@ -126,7 +130,7 @@ class SearchView(ray.tune.Callback):
             elif record.number in self.scheduler.stopped:
                 record.outcome = f"stopped at rung {self.scheduler.stopped[record.number]}"
             else:
-                record.outcome = "out of time"
+                return
         self._close(record)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

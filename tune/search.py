@@ -35,6 +35,7 @@ for name, value in {
 
 import ray.tune  # noqa: E402  # after the settings that it reads
 
+RETRAIN = "retrain"
 DEVICE_PRESET = {"cuda": "gpu", "cpu": "laptop"}
 
 
@@ -98,7 +99,7 @@ def search(run: Path, config: SearchConfig, train: Split, info: DataInfo, resour
         for number, candidate in enumerate(candidates(SPACES[config.space], config.trials, config.search_seed))
         if number not in found_before
     ]
-    if todo:
+    if todo and not (run / RETRAIN).exists():  # once the winner is chosen, the search is closed
         with stage(run, "search"):
             done = _run_trials(run, config, todo, done, train, info, resources, console)
     best = winner(done)
@@ -190,7 +191,7 @@ def retrain(
             None,
             classes=len(info.classes),
             placement=placement,
-            folder=run / "retrain",
+            folder=run / RETRAIN,
             title="winner",
             console=console,
         )

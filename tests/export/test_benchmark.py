@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ def test_both_backends_are_measured_side_by_side(checkpoint: Checkpoint, tmp_pat
         assert 0 < row.p50_us <= row.p90_us
         assert (row.p99_us is None) == (row.calls < 1000)
         assert row.images_per_s == pytest.approx(row.batch * 1e6 / row.p50_us, rel=0.8)
-        json.dumps(row.backend)
+        json.dumps(asdict(row))
 
 
 def test_backends_take_turns() -> None:

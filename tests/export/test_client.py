@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from export import client
 from export.bundle import write_bundle
 from export.client import Client, ClientError, to_pixels
 from export.to_onnx import to_onnx
 from fmnist.checkpoint import Checkpoint
-from fmnist.data import Split
+from fmnist.data import IMAGE_SIZE, Split
 from fmnist.evaluate import compute_logits
 from tests.conftest import ROOT
 
@@ -109,8 +110,6 @@ def test_predicts_where_there_is_no_pytorch(bare_python: Path, bundle: Path, tes
 
 
 def test_client_and_package_agree_on_the_image_size(checkpoint: Checkpoint) -> None:
-    from export import client
-    from fmnist.data import IMAGE_SIZE
-
+    pixels = torch.zeros(1, client.SIZE, client.SIZE, dtype=torch.uint8)
     assert client.SIZE == IMAGE_SIZE
-    assert torch.zeros(1).dtype == torch.float32
+    assert checkpoint.model(pixels).shape == (1, 10)

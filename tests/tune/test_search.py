@@ -102,6 +102,18 @@ def test_trials_that_fail_are_recorded_with_their_reason(
         assert ("global_batch_size=5000" in trial["outcome"]) == (expected == "error: ")
 
 
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_the_time_budget_ends_the_search_and_says_so(command: CommandLine, tmp_path: Path) -> None:
+    budget = ("--trials", 200, "--time-budget-s", 15, "--base.epochs", 40, "--grace-epochs", 40, "--retrain-epochs", 1)
+    done = command("tune.search", *SEARCH, *budget)
+    assert done.returncode == 0, done.stderr
+    ended = trials(tmp_path / "runs/s")
+    assert 0 < len(ended) < 200
+    assert "out of time" in {trial["outcome"] for trial in ended}
+    assert {trial["outcome"] for trial in ended} <= {"out of time", "finished"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
