@@ -69,9 +69,9 @@ def main(options: ClusterOptions) -> None:
                 console=console,
             )
             accuracy = trained.history[-1]["validation_accuracy"]
-            metrics = {"validation_accuracy": accuracy, "epochs": trained.history}
-            save_checkpoint(run / "best", trained.model, trained.config, info, metrics)
             found |= {"validation_accuracy": accuracy, "config": trained.config.to_dict()}
+        metrics = {"validation_accuracy": accuracy, "epochs": trained.history}
+        save_checkpoint(run / "best", trained.model, trained.config, info, metrics)
     console.print(
         f"saved in {run / 'best'}; next: python -m fmnist.evaluate {run}, or python -m export.to_onnx {run}",
         highlight=False,

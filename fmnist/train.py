@@ -81,9 +81,9 @@ def main(options: TrainOptions) -> None:
                     model = state.model
         except DivergedError as error:
             raise InputError(str(error)) from error
-        last = history[-1]
-        save_checkpoint(run / "best", model, config, info, {"validation_accuracy": last["validation_accuracy"], "epochs": history})
-        found |= {"validation_accuracy": last["validation_accuracy"], "config": config.to_dict()}
+        accuracy = history[-1]["validation_accuracy"]
+        found |= {"validation_accuracy": accuracy, "config": config.to_dict()}
+    save_checkpoint(run / "best", model, config, info, {"validation_accuracy": accuracy, "epochs": history})
     console.print(
         f"saved in {run / 'best'}; next: python -m fmnist.evaluate {run}, or python -m export.to_onnx {run}",
         highlight=False,

@@ -30,7 +30,7 @@ def train(data_folder: Path) -> Split:
 
 
 @pytest.fixture(scope="session")
-def test_set(data_folder: Path) -> Split:
+def official_test(data_folder: Path) -> Split:
     return load_test(data_folder)
 
 
@@ -43,11 +43,11 @@ def write_idx(folder: Path, prefix: str, split: Split) -> None:
 
 
 @pytest.fixture(scope="session")
-def small_data(tmp_path_factory: pytest.TempPathFactory, train: Split, test_set: Split) -> Path:
+def small_data(tmp_path_factory: pytest.TempPathFactory, train: Split, official_test: Split) -> Path:
     """3,000 training and 500 test images of the real set, accepted as a data set of one's own."""
     folder = tmp_path_factory.mktemp("small")
     write_idx(folder, "train", Split(train.images[:3000], train.labels[:3000]))
-    write_idx(folder, "t10k", Split(test_set.images[:500], test_set.labels[:500]))
+    write_idx(folder, "t10k", Split(official_test.images[:500], official_test.labels[:500]))
     (folder / "labels.txt").write_text("\n".join(CLASSES) + "\n")
     accept(folder)
     return folder

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 
 from fmnist.config import TrainConfig
+from fmnist.run import write_atomic
 from tune.asha import Asha
 from tune.trial import METRIC
 
@@ -97,6 +98,8 @@ class SearchView(ray.tune.Callback):
         return {}  # Tune pickles its callbacks; a terminal is no state, and what a restart needs is in the journal
 
     def __enter__(self) -> Self:
+        # Whole lines only: what is appended to a line that a crash cut short would be lost with it.
+        write_atomic(self.journal, "".join(_line(record) for record in self.records.values()))
         if self.live:
             self.live.start()
         return self
@@ -142,7 +145,7 @@ class SearchView(ray.tune.Callback):
 
     def _close(self, record: TrialRecord) -> None:
         with self.journal.open("a") as file:
-            file.write(json.dumps(record.to_dict()) + "\n")
+            file.write(_line(record))
             file.flush()
             os.fsync(file.fileno())
         if not self.live:
@@ -184,6 +187,10 @@ class SearchView(ray.tune.Callback):
         if len(ranked) > ROWS:
             table.caption = f"and {len(ranked) - ROWS} more"
         return table
+
+
+def _line(record: TrialRecord) -> str:
+    return json.dumps(record.to_dict()) + "\n"
 
 
 def network(config: TrainConfig) -> str:

@@ -140,7 +140,6 @@ def _run_trials(
     )
     scheduler = Asha(config.grace_epochs, config.reduction_factor, base.epochs, (r.curve for r in done))
     view = SearchView(run / "search/trials.jsonl", base, config.trials, done, scheduler, console)
-    (run / "search").mkdir(exist_ok=True)
     trainable = ray.tune.with_resources(
         ray.tune.with_parameters(
             run_trial, base=base, train=to_arrays(training), validation=to_arrays(validation), classes=len(info.classes)
@@ -206,7 +205,8 @@ def retrain(
             "test_images": metrics["images"],
             "config": trained.config.to_dict(),
         }
-        save_checkpoint(run / "best", trained.model.cpu(), trained.config, info, record)
+    # After the summary: the weights say that the run is complete, so nothing may be missing once they are there.
+    save_checkpoint(run / "best", trained.model.cpu(), trained.config, info, record)
 
 
 def _check_same(path: Path, mine: dict[str, Any]) -> None:

@@ -26,25 +26,25 @@ def bundle(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-def test_answers_are_pytorchs(bundle: Path, checkpoint: Checkpoint, test_set: Split) -> None:
+def test_answers_are_pytorchs(bundle: Path, checkpoint: Checkpoint, official_test: Split) -> None:
     client = Client(bundle)
-    expected = compute_logits(checkpoint.model, test_set.images[:100]).softmax(1)
-    found = client.probabilities(test_set.images[:100].numpy())
+    expected = compute_logits(checkpoint.model, official_test.images[:100]).softmax(1)
+    found = client.probabilities(official_test.images[:100].numpy())
     assert np.allclose(found, expected.numpy(), atol=1e-5)
-    best = client.top(Image.fromarray(test_set.images[0].numpy()))
+    best = client.top(Image.fromarray(official_test.images[0].numpy()))
     assert len(best) == 3
     assert best[0][0] == checkpoint.data.classes[int(expected[0].argmax())]
     assert best[0][1] == pytest.approx(float(expected[0].max()), abs=1e-5)
 
 
-def test_images_of_the_data_set_are_taken_as_they_are(test_set: Split) -> None:
-    pixels = test_set.images[3].numpy()
+def test_images_of_the_data_set_are_taken_as_they_are(official_test: Split) -> None:
+    pixels = official_test.images[3].numpy()
     assert np.array_equal(to_pixels(Image.fromarray(pixels)), pixels)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "LA", "I;16", "1"])
-def test_any_mode_and_size_is_fitted(mode: str, test_set: Split) -> None:
-    photo = ImageOps.invert(Image.fromarray(test_set.images[0].numpy()).resize((140, 140)))  # an ankle boot on white
+def test_any_mode_and_size_is_fitted(mode: str, official_test: Split) -> None:
+    photo = ImageOps.invert(Image.fromarray(official_test.images[0].numpy()).resize((140, 140)))  # an ankle boot on white
     image = Image.fromarray(np.asarray(photo, np.uint16) * 257) if mode == "I;16" else photo.convert(mode)
     pixels = to_pixels(image)
     assert pixels.shape == (28, 28)
@@ -88,9 +88,9 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_predicts_where_there_is_no_pytorch(bare_python: Path, bundle: Path, test_set: Split, tmp_path: Path) -> None:
+def test_predicts_where_there_is_no_pytorch(bare_python: Path, bundle: Path, official_test: Split, tmp_path: Path) -> None:
     image = tmp_path / "boot.png"
-    Image.fromarray(test_set.images[0].numpy()).save(image)
+    Image.fromarray(official_test.images[0].numpy()).save(image)
     no_torch = subprocess.run([bare_python, "-c", "import torch"], capture_output=True)
     assert no_torch.returncode != 0
     label, probability = Client(bundle).top(Image.open(image))[0]

@@ -17,12 +17,12 @@ WIDTHS = {"airnet": (4, 8, 8), "resnet18": (4, 8, 8, 8)}
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_every_network_exports_and_verifies(name: str, data_folder: Path, test_set: Split, tmp_path: Path) -> None:
+def test_every_network_exports_and_verifies(name: str, data_folder: Path, official_test: Split, tmp_path: Path) -> None:
     config = TrainConfig.from_dict({"model": name, "widths": WIDTHS.get(name, ())})
     model = build_model(config, classes=10, pixel_mean=73.0, pixel_std=90.0).eval()
     made = Checkpoint(model, config, load_info(data_folder), {})
     path = write_bundle(tmp_path, to_onnx(made), made)
-    parity = verify(path, made, test_set, "cpu")
+    parity = verify(path, made, official_test, "cpu")
     assert parity.images == 10000
     assert parity.onnx_accuracy == parity.pytorch_accuracy
     assert sorted(file.name for file in tmp_path.iterdir()) == ["client.py", "manifest.json", "model.onnx"]

@@ -71,37 +71,42 @@ def skip_softmax(model: onnx.ModelProto) -> None:
     ],
 )
 def test_tampered_graphs_fail(
-    tamper: Callable[[onnx.ModelProto], None], words: str, exported: bytes, checkpoint: Checkpoint, test_set: Split, tmp_path: Path
+    tamper: Callable[[onnx.ModelProto], None],
+    words: str,
+    exported: bytes,
+    checkpoint: Checkpoint,
+    official_test: Split,
+    tmp_path: Path,
 ) -> None:
     model = onnx.load_model_from_string(exported)
     tamper(model)
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(VerificationError, match=words):
-        verify(tmp_path / "model.onnx", checkpoint, test_set, "cpu")
+        verify(tmp_path / "model.onnx", checkpoint, official_test, "cpu")
 
 
-def test_another_checkpoint_fails(exported: bytes, checkpoint: Checkpoint, test_set: Split, tmp_path: Path) -> None:
+def test_another_checkpoint_fails(exported: bytes, checkpoint: Checkpoint, official_test: Split, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(exported)
     torch.manual_seed(1)
     model = type(checkpoint.model)(checkpoint.model.network, 70.0, 90.0).eval()
     other = Checkpoint(model, checkpoint.config, checkpoint.data, {})
     with pytest.raises(VerificationError, match="logits differ"):
-        verify(tmp_path / "model.onnx", other, test_set, "cpu")
+        verify(tmp_path / "model.onnx", other, official_test, "cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to run on")
 def test_a_provider_that_cannot_be_had_is_no_silent_cpu(
-    exported: bytes, checkpoint: Checkpoint, test_set: Split, tmp_path: Path
+    exported: bytes, checkpoint: Checkpoint, official_test: Split, tmp_path: Path
 ) -> None:
     (tmp_path / "model.onnx").write_bytes(exported)
     with pytest.raises(InputError, match="provider='cuda'"):
-        verify(tmp_path / "model.onnx", checkpoint, test_set, "cuda")
+        verify(tmp_path / "model.onnx", checkpoint, official_test, "cuda")
 
 
-def test_not_a_model(checkpoint: Checkpoint, test_set: Split, tmp_path: Path) -> None:
+def test_not_a_model(checkpoint: Checkpoint, official_test: Split, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"junk")
     with pytest.raises(InputError, match="cannot be loaded"):
-        verify(tmp_path / "model.onnx", checkpoint, test_set, "cpu")
+        verify(tmp_path / "model.onnx", checkpoint, official_test, "cpu")
 
 
 LABELS = np.array([0, 1])

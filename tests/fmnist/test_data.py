@@ -25,12 +25,12 @@ from fmnist.errors import InputError
 from tests.conftest import CommandLine, Outcome, write_idx
 
 
-def test_the_real_set(train: Split, test_set: Split, data_folder: Path) -> None:
+def test_the_real_set(train: Split, official_test: Split, data_folder: Path) -> None:
     assert load_info(data_folder).classes == CLASSES
     assert train.images.shape == (60000, 28, 28)
     assert train.images.dtype == torch.uint8
     assert torch.bincount(train.labels).tolist() == [6000] * 10
-    assert torch.bincount(test_set.labels).tolist() == [1000] * 10
+    assert torch.bincount(official_test.labels).tolist() == [1000] * 10
     mean, std = pixel_statistics(train.images)
     assert (mean / 255, std / 255) == (pytest.approx(0.2860, abs=1e-4), pytest.approx(0.3530, abs=1e-4))
 
