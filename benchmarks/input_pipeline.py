@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import torch.nn.functional as F
 from rich.console import Console
@@ -18,25 +19,29 @@ from rich.progress import track
 
 from fmnist.cli import command
 from fmnist.config import TrainConfig
-from fmnist.data import Split, find_data, load_train, split_train
+from fmnist.data import Split, find_data, load_info, load_train
 from fmnist.device import autocast, cpu_threads, default_device, set_threads
 from fmnist.loop import TrainState, start_training, train_epochs
 from fmnist.models import MODELS, count_parameters
+from fmnist.plan import measure_speed
 from fmnist.run import environment, write_atomic, write_json
 
 RESULTS = Path("docs/results")
-SLOW_ON_CPU = {"resnet18": 16}
-"""Where a CPU takes minutes an epoch, the share of the images that is enough to measure: one in so many."""
+TURN_S = 2.0
+"""About how long a turn lasts, in whole batches."""
+MIN_TURNS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Measure the training speed of every network."""
 
-    turns: int = 5
-    """Turns of each network; the first of them is warm-up and does not count."""
-    train_images: int = 10000
-    """Images of an epoch."""
+    models: tuple[str, ...] = tuple(MODELS)
+    """Networks to measure."""
+    turns: int = 15
+    """Turns of each network; a network whose turns take minutes gets fewer, at least 3. One more, the first, is warm-up."""
+    limit_s: float = 120
+    """Seconds after which a network gets no more turns."""
     global_batch_size: int = 256
     erase: float = 0.25
 
@@ -49,49 +54,61 @@ def constant_batch_speed(state: TrainState, batch: Split, steps: int) -> float:
     for _ in range(steps):
         with autocast(state.config, images.device):
             loss = F.cross_entropy(state.model(images).float(), labels, label_smoothing=state.config.label_smoothing)
-        state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        state.optimizer.step()
+        for optimizer in state.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
     if images.is_cuda:
         torch.cuda.synchronize()
     return steps * len(batch) / (time.perf_counter() - started)
 
 
-def measure(config: TrainConfig, train: Split, turns: int) -> dict[str, Any]:
+def measure(config: TrainConfig, everything: Split, options: Options) -> dict[str, Any]:
     """Interleave our loop and the compute bound."""
     device = default_device()
-    bound = start_training(config, train, 10, device)
     size = config.global_batch_size
+    speed = measure_speed(config, everything, 10, device)
+    steps = min(max(round(TURN_S * speed / size), 1), len(everything) // size)
+    train = Split(everything.images[: steps * size], everything.labels[: steps * size])
+    bound = start_training(config, train, 10, device)
     batch = Split(train.images[:size].to(device), train.labels[:size].to(device))
     ours: list[float] = []
     bounds: list[float] = []
-    for metrics, _ in train_epochs(config.replace(epochs=turns), train, classes=10, device=device):
+    memory: list[float] = []
+    started = time.perf_counter()
+    for metrics, _ in train_epochs(config.replace(epochs=options.turns + 1), train, classes=10, device=device):
         ours.append(metrics.images_per_s)
-        bounds.append(constant_batch_speed(bound, batch, len(train) // size))
+        bounds.append(constant_batch_speed(bound, batch, steps))
+        memory.append(psutil.Process().memory_info().rss / 2**20)
+        if len(ours) > MIN_TURNS and time.perf_counter() - started > options.limit_s:
+            break
     ratios = [a / b for a, b in zip(ours[1:], bounds[1:], strict=True)]
     return {
         "model": config.model,
         "parameters": count_parameters(bound.model),
         "precision": bound.config.precision,
         "batch": size,
+        "turns": len(ratios),
+        "steps_per_turn": steps,
         "images_per_s": round(statistics.median(ours[1:])),
         "constant_batch_images_per_s": round(statistics.median(bounds[1:])),
         "ratio": round(statistics.median(ratios), 3),
         "ratio_min": round(min(ratios), 3),
         "ratio_max": round(max(ratios), 3),
+        "memory_mb": round(memory[1]),
+        "memory_growth_mb": round(memory[-1] - memory[1]),
     }
 
 
 def main(options: Options) -> None:
     device = default_device()
     set_threads(TrainConfig())
-    everything = load_train(find_data())
+    folder = find_data()
+    everything = load_train(folder, load_info(folder))
     rows: list[dict[str, Any]] = []
-    for name in track(sorted(MODELS), description="networks", transient=True):
-        images = options.train_images // (SLOW_ON_CPU.get(name, 1) if device.type == "cpu" else 1)
-        config = TrainConfig.from_dict({"model": name, "global_batch_size": options.global_batch_size, "erase": options.erase})
-        train, _ = split_train(everything, validation_images=5000, train_images=images)
-        rows.append(measure(config, train, options.turns))
+    for name in track(options.models, description="networks", transient=True):
+        config = TrainConfig(model=name, global_batch_size=options.global_batch_size, erase=options.erase)
+        rows.append(measure(config, everything, options))
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{cpu_threads()} CPU threads ({platform.machine()})"
     versions = environment()["versions"]
     rows = [row | {"machine": where, "torch": versions["torch"], "python": versions["python"]} for row in rows]
@@ -101,13 +118,14 @@ def main(options: Options) -> None:
         "",
         f"`python -m benchmarks.input_pipeline` on {where}, torch {versions['torch']}, Python {versions['python']}; batch "
         f"{options.global_batch_size}, flip, shift and erasing on. The bound is the same network fed with one constant batch; "
-        "medians of interleaved turns, ratio pair by pair.",
+        "medians of interleaved turns of about two seconds, ratio pair by pair; the memory is the process's own, both in it.",
         "",
-        "| network | parameters | precision | images/s | bound, images/s | ratio (min to max) |",
-        "|---|---|---|---|---|---|",
+        "| network | parameters | precision | turns | images/s | bound, images/s | ratio (min to max) | MB after turn 2 | growth |",
+        "|---|---|---|---|---|---|---|---|---|",
         *(
-            f"| {r['model']} | {r['parameters']:,} | {r['precision']} | {r['images_per_s']:,} "
-            f"| {r['constant_batch_images_per_s']:,} | {r['ratio']:.3f} ({r['ratio_min']:.3f} to {r['ratio_max']:.3f}) |"
+            f"| {r['model']} | {r['parameters']:,} | {r['precision']} | {r['turns']} | {r['images_per_s']:,} "
+            f"| {r['constant_batch_images_per_s']:,} | {r['ratio']:.3f} ({r['ratio_min']:.3f} to {r['ratio_max']:.3f}) "
+            f"| {r['memory_mb']:,} | {r['memory_growth_mb']:+,} |"
             for r in rows
         ),
         "",

@@ -37,8 +37,12 @@ class Resources:
 
 
 @contextmanager
-def cluster(address: str | None = None) -> Generator[Resources]:
+def cluster(address: str | None = None, *, verbose: bool = False) -> Generator[Resources]:
     """Start a Ray of our own on this machine, or join the one at `address`; leave it at the end.
+
+    Args:
+        address: of a Ray that is up.
+        verbose: show what Ray and the workers print.
 
     Without an address we never join what happens to be there: a stale address file would lead to a dead cluster.
 
@@ -47,7 +51,7 @@ def cluster(address: str | None = None) -> Generator[Resources]:
     """
     if address is not None:
         _check_answers(address)
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    quiet: dict[str, Any] = {"logging_level": logging.INFO if verbose else logging.ERROR, "log_to_driver": verbose}
     try:
         if address is None:
             ray.init(address="local", num_cpus=cpu_threads(), include_dashboard=False, **quiet)

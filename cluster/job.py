@@ -1,6 +1,8 @@
 """A DDP training under Ray Train, seen from the driver: place the workers, show their progress, bring the model home."""
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -8,17 +10,19 @@ from typing import Any, Self
 import ray
 import ray.train
 import ray.train.torch
+import torch
 from ray.util.queue import Empty, Queue
 from rich.console import Console
 
 from cluster.connect import Resources
 from cluster.worker import STATE_FILE, Job, train_worker
+from fmnist.board import Board
 from fmnist.checkpoint import load_state
 from fmnist.config import TrainConfig
 from fmnist.data import Split
 from fmnist.errors import InputError, check
-from fmnist.loop import EpochMetrics, StepReport
-from fmnist.models import Classifier, build_model
+from fmnist.loop import EpochMetrics, StepReport, start_training
+from fmnist.models import Classifier
 from fmnist.progress import TrainingBar
 
 MAX_FAILURES = 2
@@ -65,6 +69,8 @@ class Trained:
     """As trained: what was `auto` is resolved."""
     history: list[dict[str, Any]]
     """EpochMetrics of every epoch."""
+    kept_epoch: int
+    """The epoch whose weights the model has."""
 
 
 def fit(
@@ -75,10 +81,15 @@ def fit(
     classes: int,
     placement: Placement,
     folder: Path,
+    board: Path,
     title: str,
     console: Console,
 ) -> Trained:
     """Train under Ray Train; call it inside `cluster()`. The same folder again resumes after its last whole epoch.
+
+    Args:
+        folder: Ray Train's own files.
+        board: where the TensorBoard files go.
 
     Raises:
         InputError: the training diverged, or the config does not fit the data or the workers.
@@ -102,27 +113,37 @@ def fit(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
         ),
     )
-    with TrainingBar(config.epochs, title, console) as bar, _Showing(progress, bar) as shown:
-        try:
-            result = trainer.fit()
-        except SystemExit as ended:  # how Ray Train answers Ctrl-C, after it has stopped the workers
-            raise KeyboardInterrupt from ended
+    with TrainingBar(config.epochs, title, console) as bar, Board(board) as points, _Showing(progress, bar, points) as shown:
+        result = _in_a_thread(trainer.fit)
     if shown.failure is not None:
         raise InputError(f"{title}: {shown.failure}")
     assert result.checkpoint is not None, "every epoch reports a checkpoint"
     with result.checkpoint.as_directory() as path:
-        state = load_state(Path(path) / STATE_FILE)
-    config = TrainConfig.from_dict(state["config"])
-    model = build_model(config, classes=classes)
-    model.load_state_dict(state["model"])
-    return Trained(model.eval(), config, state["history"])
+        saved = load_state(Path(path) / STATE_FILE)
+    state = start_training(TrainConfig.from_dict(saved["config"]), train, classes, torch.device("cpu"))
+    state.load_state_dict(saved)
+    return Trained(state.model.eval(), state.config, saved["history"], state.kept_epoch)
+
+
+def _in_a_thread(function: Callable[[], Any]) -> Any:
+    """Call it beside the main thread, which stays free for Ctrl-C: Ray Train would put a handler of its own in its place."""
+    outcome: Future[Any] = Future()
+
+    def call() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    return outcome.result()
 
 
 class _Showing:
-    """Moves what rank 0 says from the queue to the bar while the job runs."""
+    """Moves what rank 0 says from the queue to the bar and to TensorBoard's files while the job runs."""
 
-    def __init__(self, progress: Queue, bar: TrainingBar) -> None:
-        self.progress, self.bar = progress, bar
+    def __init__(self, progress: Queue, bar: TrainingBar, board: Board) -> None:
+        self.progress, self.bar, self.board = progress, bar, board
         self.failure: str | None = None
         self.done = threading.Event()
         self.thread = threading.Thread(target=self._show, daemon=True)
@@ -146,6 +167,7 @@ class _Showing:
                 continue
             if kind == "epoch":
                 self.bar.on_epoch(EpochMetrics(**values))
+                self.board.on_epoch(values)
             elif kind == "step":
                 self.bar.on_step(StepReport(**values))
             else:

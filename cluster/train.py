@@ -8,11 +8,13 @@ from rich.console import Console
 
 from cluster.connect import cluster
 from cluster.job import fit, place
+from fmnist.board import FOLDER as BOARD
 from fmnist.checkpoint import describe, save_checkpoint
 from fmnist.cli import chosen, command
 from fmnist.config import TrainConfig
-from fmnist.data import find_data, load_info, load_train, split_train
+from fmnist.data import NOT_NAMED, Source, find_data, load_info, load_train, split_train
 from fmnist.loop import check_batches
+from fmnist.models import build_model
 from fmnist.recipes import RECIPES
 from fmnist.run import RUNS, is_complete, open_run, write_json
 from fmnist.summary import stage
@@ -26,37 +28,37 @@ class ClusterOptions:
     """
 
     recipe: str = "airnet-quick"
-    """Named config whose values are the defaults of the flags below: see fmnist/recipes.py."""
+    """Named config whose values are the defaults of the flags below: python -m fmnist.train --list-recipes shows them."""
     name: str | None = None
     """Name of the run folder, runs/NAME; by default the time."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on with runs/NAME after its last whole epoch."""
-    data: str | None = None
-    """Folder with the four files of the MNIST format; by default Fashion-MNIST is found or fetched."""
+    source: Annotated[Source, tyro.conf.arg(name="")] = NOT_NAMED
     address: str | None = None
     """Ray cluster to join, such as auto or ray://host:10001; by default one is started on this machine."""
     workers: int = 0
     """Processes, each with a GPU where there are any; 0 takes one per GPU, or one with all CPU threads."""
+    verbose: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Let Ray say what it does."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     """What to train."""
 
 
 def main(options: ClusterOptions) -> None:
-    console, config = Console(), options.config
+    console = Console(highlight=False, soft_wrap=True)
     if is_complete(options.name, options.resume):
         console.print(f"{RUNS}/{options.name} is complete: nothing to do")
         return
-    folder = find_data(options.data)
+    folder = find_data(options.source)
     info = load_info(folder)
-    train, validation = split_train(
-        load_train(folder), validation_images=config.validation_images, train_images=config.train_images
-    )
-    with cluster(options.address) as resources:
+    config, train, validation = split_train(options.config, load_train(folder, info))
+    build_model(config, info.problem)  # raises before Ray is started
+    with cluster(options.address, verbose=options.verbose) as resources:
         placement = place(resources, options.workers)
-        check_batches(config, len(train), placement.workers)
+        check_batches(config, train, placement.workers)
         run = open_run(options.name, resume=options.resume)
         write_json(run / "config.json", describe(config, info))
-        console.print(f"[bold]{run}[/]: {config.model} on {placement}, of {resources}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]{run}[/]: {config.model} on {placement}, of {resources}")
         with stage(run, "train") as found:
             trained = fit(
                 config,
@@ -65,19 +67,16 @@ def main(options: ClusterOptions) -> None:
                 classes=len(info.classes),
                 placement=placement,
                 folder=run / "train",
+                board=run / BOARD,
                 title=config.model,
                 console=console,
             )
-            accuracy = trained.history[-1]["validation_accuracy"]
+            accuracy = trained.history[trained.kept_epoch - 1]["validation_accuracy"]
             found |= {"validation_accuracy": accuracy, "config": trained.config.to_dict()}
-        metrics = {"validation_accuracy": accuracy, "epochs": trained.history}
+        metrics = {"validation_accuracy": accuracy, "epoch": trained.kept_epoch, "epochs": trained.history}
         save_checkpoint(run / "best", trained.model, trained.config, info, metrics)
-    console.print(
-        f"saved in {run / 'best'}; next: python -m fmnist.evaluate {run}, or python -m export.to_onnx {run}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(f"saved in {run / 'best'}; next: python -m fmnist.evaluate {run}, or python -m export.to_onnx {run}")
 
 
 if __name__ == "__main__":
-    command(ClusterOptions, main, default=ClusterOptions(config=chosen("--recipe", RECIPES, ClusterOptions.recipe)))
+    command(ClusterOptions, main, default=ClusterOptions(config=chosen("--recipe", RECIPES, ClusterOptions.recipe).config))

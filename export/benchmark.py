@@ -24,7 +24,6 @@ from export.session import Provider, default_provider, open_session
 from export.to_onnx import INPUT, Served
 from fmnist.checkpoint import Checkpoint, load_checkpoint
 from fmnist.cli import command
-from fmnist.data import IMAGE_SIZE
 from fmnist.device import cpu_threads
 from fmnist.errors import InputError, check
 from fmnist.plots import figure, save_figure
@@ -119,7 +118,7 @@ def benchmark(
                 "pytorch": pytorch_predict(checkpoint, provider),
                 "onnxruntime": onnxruntime_predict(path, provider, count),
             }
-            pixels = source.integers(0, 256, (batch, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+            pixels = source.integers(0, 256, (batch, *checkpoint.data.problem.image_shape), np.uint8)
             for name, (first, times) in measure(backends, pixels, min_seconds).items():
                 rows.append(summarise(name, provider, count, batch, first, times))
     torch.set_num_threads(threads_before)

@@ -1,5 +1,6 @@
 """The folder that ships: model.onnx, manifest.json with the SHA-256 of every file, and a client that needs no PyTorch."""
 
+import ast
 import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -9,18 +10,20 @@ from typing import Any
 import onnx
 
 from export import client
+from fmnist import photo
 from fmnist.checkpoint import Checkpoint
 from fmnist.run import MODEL, write_atomic, write_json
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
+CLIENT = "client.py"
 
 
 def write_bundle(folder: Path, model: onnx.ModelProto, checkpoint: Checkpoint) -> Path:
     """Write the bundle, its manifest last; give the path of the ONNX file."""
     files = {
         MODEL: model.SerializeToString(deterministic=True),
-        "client.py": Path(client.__file__).read_bytes(),
+        CLIENT: client_source().encode(),
     }
     for name, content in files.items():
         write_atomic(folder / name, content)
@@ -34,15 +37,25 @@ def write_bundle(folder: Path, model: onnx.ModelProto, checkpoint: Checkpoint) -
         "labels": list(checkpoint.data.classes),
         "normalisation": {
             "inside_graph": True,
-            "pixel_mean": checkpoint.model.pixel_mean.item(),
-            "pixel_std": checkpoint.model.pixel_std.item(),
+            "pixel_mean": checkpoint.model.pixel_mean.flatten().tolist(),
+            "pixel_std": checkpoint.model.pixel_std.flatten().tolist(),
         },
-        "data": asdict(checkpoint.data),
+        "data": {key: value for key, value in asdict(checkpoint.data).items() if key != "source"},  # a path of this machine
         "train": checkpoint.config.to_dict(),
         "environment": checkpoint.environment,
     }
     write_json(folder / MANIFEST, manifest)
     return folder / MODEL
+
+
+def client_source() -> str:
+    """The client as one file: fmnist/photo.py, and export/client.py without the line that imports it."""
+    lines = Path(client.__file__).read_text().splitlines(keepends=True)
+    marker = f"from {photo.__name__} import"
+    at = next(number for number, line in enumerate(lines) if line.startswith(marker))
+    tree = ast.parse(source := Path(photo.__file__).read_text())
+    body = "".join(source.splitlines(keepends=True)[tree.body[0].end_lineno :])  # without its docstring
+    return "".join((*lines[:at], body, *lines[at + 1 :]))
 
 
 def _signature(values: Iterable[onnx.ValueInfoProto]) -> list[dict[str, Any]]:

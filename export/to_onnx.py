@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from export.bundle import write_bundle
 from fmnist.checkpoint import Checkpoint, load_checkpoint
 from fmnist.cli import command
-from fmnist.data import IMAGE_SIZE
 from fmnist.run import find_checkpoint, run_of
 from fmnist.summary import stage
 
@@ -30,7 +29,7 @@ class Served(nn.Module):
         super().__init__()
         self.classifier = classifier
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:  # (B, 28, 28) uint8 -> 2 × (B, classes) float32
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:  # (B, H, W) or (B, 3, H, W) uint8 -> 2 × (B, classes) float32
         logits = self.classifier(pixels)
         return logits, logits.softmax(1)
 
@@ -42,7 +41,7 @@ def to_onnx(checkpoint: Checkpoint) -> onnx.ModelProto:
     """
     program = torch.onnx.export(
         Served(checkpoint.model.float().cpu()).eval(),
-        (torch.zeros(2, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8),),
+        (torch.zeros(2, *checkpoint.data.problem.image_shape, dtype=torch.uint8),),
         dynamo=True,
         opset_version=OPSET,
         dynamic_shapes=({0: torch.export.Dim("batch")},),
@@ -86,7 +85,7 @@ def export_checkpoint(folder: Path) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """Export a trained model to ONNX: uint8 pixels (batch, 28, 28) in, logits and probabilities out."""
+    """Export a trained model to ONNX: uint8 pixels (batch, H, W) or (batch, 3, H, W) in, logits and probabilities out."""
 
     run: Annotated[str | None, tyro.conf.Positional] = None
     """Run folder or checkpoint folder; by default the newest run."""

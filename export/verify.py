@@ -19,7 +19,7 @@ from export.session import Provider, default_provider, open_session
 from export.to_onnx import INPUT, OUTPUTS
 from fmnist.checkpoint import Checkpoint, load_checkpoint
 from fmnist.cli import command
-from fmnist.data import IMAGE_SIZE, Split
+from fmnist.data import NOT_NAMED, Source, Split
 from fmnist.device import default_device
 from fmnist.errors import InputError
 from fmnist.evaluate import compute_logits, held_out_split
@@ -62,7 +62,7 @@ def verify(path: Path, checkpoint: Checkpoint, test: Split, provider: Provider) 
         InputError: the provider cannot be had.
     """
     session = open_session(path, provider)
-    check_names(session)
+    check_names(session, checkpoint.data.problem.image_shape)
     pixels = test.images.numpy()
     classes = len(checkpoint.data.classes)
     reference = reference_logits(checkpoint, test)
@@ -87,16 +87,16 @@ def reference_logits(checkpoint: Checkpoint, test: Split) -> Floats:
         checkpoint.model.cpu()
 
 
-def check_names(session: ort.InferenceSession) -> None:
+def check_names(session: ort.InferenceSession, image_shape: tuple[int, ...]) -> None:
     """Raise VerificationError unless the graph has the names and types that clients rely on."""
     inputs = [(value.name, value.type) for value in session.get_inputs()]
     outputs = [(value.name, value.type) for value in session.get_outputs()]
     expected = [(INPUT, "tensor(uint8)")], [(name, "tensor(float)") for name in OUTPUTS]
     if (inputs, outputs) != expected:
         raise VerificationError(f"names: the graph has {inputs} → {outputs}; expected {expected[0]} → {expected[1]}")
-    batch, *size = session.get_inputs()[0].shape
-    if isinstance(batch, int) or size != [IMAGE_SIZE, IMAGE_SIZE]:
-        raise VerificationError(f"shapes: the input is {[batch, *size]}; expected any batch of {IMAGE_SIZE}×{IMAGE_SIZE}")
+    batch, *shape = session.get_inputs()[0].shape
+    if isinstance(batch, int) or shape != list(image_shape):
+        raise VerificationError(f"shapes: the input is {[batch, *shape]}; expected any batch of {list(image_shape)}")
 
 
 def check_batch(session: ort.InferenceSession, pixels: NDArray[np.uint8], classes: int) -> Floats:
@@ -152,15 +152,15 @@ class VerifyOptions:
     """Run folder; by default the newest run."""
     provider: Annotated[Provider | None, tyro.conf.arg(metavar="{cpu,cuda}")] = None
     """Where ONNX Runtime runs; by default cuda where PyTorch finds a GPU, else cpu. Never falls back to another."""
-    data: str | None = None
-    """Folder with the four files of the MNIST format; by default Fashion-MNIST is found or fetched."""
+    source: Annotated[Source, tyro.conf.arg(name="")] = NOT_NAMED
+    """By default the data that the model was trained on."""
 
 
 def main(options: VerifyOptions) -> int:
     console = Console()
     bundle = find_bundle(options.run)
     checkpoint = load_checkpoint(find_checkpoint(bundle.parent))
-    test = held_out_split(checkpoint, "test", options.data)
+    test = held_out_split(checkpoint, "test", options.source)
     provider = options.provider or default_provider()
     try:
         with stage(bundle.parent, "verify") as found:

@@ -4,6 +4,7 @@ A checkpoint folder holds model.safetensors, config.json (the TrainConfig, the d
 metrics.json. The weights are plain tensors: loading them runs no code.
 """
 
+import io
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from fmnist.config import TrainConfig
+from fmnist.config import TrainConfig, field_names
 from fmnist.data import DataInfo
-from fmnist.errors import InputError
+from fmnist.errors import InputError, check, check_known
 from fmnist.models import Classifier, build_model
-from fmnist.run import environment, read_json, write_atomic, write_json
+from fmnist.run import WEIGHTS, environment, read_json, write_atomic, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def save_checkpoint(folder: Path, model: Classifier, config: TrainConfig, data: 
     """Write the checkpoint; the weights last, since their presence says that it is whole."""
     write_json(folder / "config.json", describe(config, data))
     write_json(folder / "metrics.json", metrics)
-    write_atomic(folder / "model.safetensors", save(_plain(model.state_dict())))
+    write_atomic(folder / WEIGHTS, save(_plain(model.state_dict())))
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -51,25 +52,53 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     saved = read_json(folder / "config.json")
     try:
         config = TrainConfig.from_dict(saved["train"])
-        data = DataInfo(saved["data"]["name"], tuple(saved["data"]["classes"]), saved["data"]["sha256"])
-        model = build_model(config, classes=len(data.classes))
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        data = data_info(saved["data"])
+        environment_then = saved["environment"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / 'config.json'} is not a checkpoint's config: {error!r}") from error
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{folder / 'model.safetensors'} does not hold the weights that config.json describes: {reason}"
-        ) from error
-    return Checkpoint(model.eval(), config, data, saved["environment"])
+    model = build_model(config, data.problem)
+    _load_weights(model, folder / WEIGHTS)
+    return Checkpoint(model.eval(), config, data, environment_then)
+
+
+def data_info(saved: dict[str, Any]) -> DataInfo:
+    """A DataInfo from its dict. Raises InputError on an unknown key."""
+    check_known("data", saved, field_names(DataInfo))
+    values = dict(saved)
+    for key in ("classes", "label_values"):
+        if key in values:
+            values[key] = tuple(values[key])
+    return DataInfo(**values)
+
+
+def _load_weights(model: Classifier, path: Path) -> None:
+    """Raises InputError unless the file holds the model's very tensors."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+        if start in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
+            raise InputError(f"{path} is a pickle, which could run any code when loaded: save the weights as safetensors")
+        found = load_file(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise InputError(f"{path} is damaged or cut short ({error}); put a whole one in its place, or train again") from error
+    expected = model.state_dict()
+    problems = {
+        "lacks": sorted(set(expected) - set(found)),
+        "has unknown": sorted(set(found) - set(expected)),
+        "has another shape for": sorted(name for name in set(found) & set(expected) if found[name].shape != expected[name].shape),
+    }
+    said = "; ".join(f"{what} {', '.join(names[:3])}{' …' * (len(names) > 3)}" for what, names in problems.items() if names)
+    check(not said, f"{path} does not hold the weights that config.json describes: it {said}")
+    model.load_state_dict(found)
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write what `train_epochs` needs to go on exactly: weights, optimiser, epoch, config."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state, temporary)
-    temporary.replace(path)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomic(path, buffer.getbuffer())
 
 
 def load_state(path: Path) -> dict[str, Any]:

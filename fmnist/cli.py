@@ -1,32 +1,50 @@
-"""What every command line shares: flags made from a dataclass, presets, and one clear line for bad input."""
+"""What every command line shares: flags made from a dataclass, presets, one clear line for bad input, and Ctrl-C."""
 
+import contextlib
+import errno
+import io
+import os
+import re
+import shlex
+import signal
 import sys
 from collections.abc import Mapping
-from types import FunctionType
-from typing import Any, TypeVar
+from types import FrameType, FunctionType
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from fmnist.errors import InputError
+from fmnist.errors import InputError, one_of
+from fmnist.run import HELD
 
 Options = TypeVar("Options")
+INTERRUPTED = 130
+NO_ROOM = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+NO_ACCESS = {errno.EROFS: "it is on a read-only disk", errno.EACCES: "permission denied", errno.EPERM: "permission denied"}
 
 
-def command(options: type[Options], main: FunctionType, default: Options | None = None) -> None:
+def command(options: type[Options], main: FunctionType, default: Options | None = None) -> NoReturn:
     """Parse the command line into `options`, run `main`, and exit: 0 done, 2 bad input, 130 interrupted."""
-    arguments: dict[str, Any] = {"prog": f"python -m {main.__globals__['__spec__'].name}"}
-    if default is not None:
-        arguments["default"] = default
+    module = main.__globals__["__spec__"].name
+    signal.signal(signal.SIGINT, _stop_at_second())
     try:
-        sys.exit(main(tyro.cli(options, **arguments)) or 0)
+        sys.exit(main(_parse(options, f"python -m {module}", default)) or 0)
     except InputError as error:
         fail(error)
+    except OSError as error:
+        if (reason := (NO_ROOM | NO_ACCESS).get(error.errno or 0)) is None:
+            raise
+        remedy = "make room" if error.errno in NO_ROOM else "choose a folder that can be written to"
+        fail(
+            InputError(
+                f"{error.filename or 'the run folder'} cannot be written: {reason}; {remedy}.{_how_to_go_on(module, options)}"
+            )
+        )
     except KeyboardInterrupt:
-        hint = "; what is done is kept: the same command with --name and --resume goes on" if hasattr(options, "resume") else ""
-        Console(stderr=True, soft_wrap=True).print(f"interrupted{hint}", highlight=False)
-        sys.exit(130)
+        _say(f"interrupted.{_how_to_go_on(module, options)}")
+        sys.exit(INTERRUPTED)
 
 
 def chosen(flag: str, choices: Mapping[str, Options], default: str) -> Options:
@@ -37,12 +55,59 @@ def chosen(flag: str, choices: Mapping[str, Options], default: str) -> Options:
             name = sys.argv[position + 1]
         elif argument.startswith(f"{flag}="):
             name = argument.partition("=")[2]
-    if name not in choices:
-        fail(InputError(f"{flag} {name}: it must be one of {', '.join(choices)}"))
+    try:
+        one_of(flag, name, choices)
+    except InputError as error:
+        fail(error)
     return choices[name]
 
 
-def fail(error: Exception) -> None:
+def fail(error: Exception) -> NoReturn:
     """Print the one line a user needs, and exit 2."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]error:[/] {escape(str(error))}")
+    _say(f"[red]error:[/] {escape(str(error))}")
     sys.exit(2)
+
+
+def _say(line: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(line)
+
+
+def _stop_at_second() -> Any:
+    """A handler of Ctrl-C: the first interrupts, which lets everything close; the second ends the process on the spot."""
+    pressed = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:
+            os._exit(INTERRUPTED)
+        pressed = True
+        raise KeyboardInterrupt
+
+    return handle
+
+
+def _how_to_go_on(module: str, options: type) -> str:
+    """What to type to resume the run that this process works on, if it can be resumed."""
+    if not HELD or not hasattr(options, "resume"):
+        return ""
+    words = re.sub(r"(^| )--(name[= ]\S+|resume)(?= |$)", "", shlex.join(sys.argv[1:])).strip()
+    name = list(HELD)[-1].name
+    return f" What is done is kept; go on with: python -m {module} {words} --name {name} --resume".replace("  ", " ")
+
+
+def _parse(options: type[Options], prog: str, default: Options | None) -> Options:
+    """tyro's parsing, with its box of complaints made one line."""
+    arguments: dict[str, Any] = {"prog": prog} | ({} if default is None else {"default": default})
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(options, **arguments)
+    except SystemExit as ended:
+        if ended.code != 2:
+            raise
+    words = [line.strip("│╭╮╰╯ ") for line in said.getvalue().splitlines()]
+    rules = [number for number, line in enumerate(words) if line.startswith("─") and line.endswith("─")]
+    message = " ".join(words[rules[0] + 1 : rules[1]]) if len(rules) > 1 else " ".join(words)
+    hints = [line.split(" ")[0].rstrip(",") for line in words if line.startswith("--")]
+    nearest = f" Did you mean {hints[0]}?" if hints and message.startswith("Unrecognized") else ""
+    fail(InputError(f"{message.rstrip('.')}.{nearest} See {prog} --help"))

@@ -10,12 +10,25 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
-from fmnist.errors import InputError, check
+from fmnist.errors import check, check_known, one_of
 
-ModelName = Literal["airnet", "lenet", "resnet18"]
-OptimizerName = Literal["sgd", "momentum", "nesterov", "adam", "adamw"]
-ScheduleName = Literal["constant", "cosine", "onecycle"]
 Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a network must fit: the images that come in, and the classes that go out."""
+
+    classes: int
+    channels: int = 1
+    """1 for gray images, (B, H, W); 3 for colour, (B, 3, H, W)."""
+    size: int = 28
+    """Height and width in pixels."""
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Of one image's pixels: (H, W), or (3, H, W)."""
+        return (self.size, self.size) if self.channels == 1 else (self.channels, self.size, self.size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,28 +39,41 @@ class TrainConfig:
         InputError: a value is out of range; the message names the field, the value and what is allowed.
     """
 
-    model: ModelName = "airnet"
-    """Network family: see fmnist/models."""
+    model: str = "airnet"
+    """Network: python -m fmnist.train --list-models shows them."""
     widths: tuple[int, ...] = ()
-    """Channels of each stage of airnet (3) or resnet18 (4); empty means the family's own."""
+    """Channels of each stage, as many as the network has stages; empty means the network's own."""
     epochs: int = 10
     """Passes over the training images."""
     global_batch_size: int = 512
     """Images per optimiser step, over all workers together. The last, incomplete batch of an epoch is left out."""
-    optimizer: OptimizerName = "nesterov"
-    """sgd (no momentum), momentum, nesterov, adam or adamw."""
+    optimizer: str = "nesterov"
+    """sgd (no momentum), momentum, nesterov, adam, adamw or muon (orthogonalised kernels, the rest by adamw)."""
     lr: float = 0.3
-    """Peak learning rate. Usual: 0.05 to 0.5 for sgd, momentum and nesterov at batch 512; 0.0005 to 0.01 for adam and adamw."""
+    """Peak learning rate. Usual: 0.05 to 0.5 for sgd, momentum and nesterov at batch 512; 0.0005 to 0.01 for adam, adamw, muon."""
     momentum: float = 0.9
-    """Momentum of momentum and nesterov; the others do not read it."""
+    """Momentum of momentum, nesterov and muon; the others do not read it."""
     weight_decay: float = 5e-4
-    """L2 penalty on weight matrices and kernels (decoupled in adamw); biases and batch norm have none."""
-    schedule: ScheduleName = "onecycle"
-    """After the warm-up: constant, cosine to 0, or onecycle (a straight line to 0)."""
+    """L2 penalty on weight matrices and kernels (decoupled in adamw and muon); biases and batch norm have none."""
+    schedule: str = "onecycle"
+    """After the warm-up: constant, step, cosine (to 0), onecycle (a straight line to 0) or plateau."""
     warmup: float = 0.1
     """Share of all steps over which the learning rate rises from 0 to its peak."""
+    lr_factor: float = 0.1
+    """What step and plateau multiply the learning rate by."""
+    step_epochs: int = 10
+    """Epochs after each of which step lowers the learning rate."""
+    plateau_epochs: int = 3
+    """Epochs in a row without a better loss that plateau bears; one more lowers the learning rate."""
+    early_stopping: int = 0
+    """Stop after this many epochs in a row without a better validation loss, and keep the best epoch's weights; 0 never stops."""
+    ema: float = 0.0
+    """Decay per step of the moving average of the weights that is evaluated and exported; 0 takes the last weights. Usual: 0.99
+    to 0.999, the larger the longer the run."""
     label_smoothing: float = 0.1
     """Probability mass spread over all classes."""
+    class_weights: Literal["equal", "balanced"] | tuple[float, ...] = "equal"
+    """Of each class in the loss: equal, balanced (by the inverse of its share of the training images), or one number each."""
     flip: bool = True
     """Mirror half of the training images left to right."""
     shift: int = 2
@@ -56,8 +82,9 @@ class TrainConfig:
     """Share of training images in which a random rectangle is erased (Zhong et al., 2017)."""
     train_images: int = 0
     """Train on this many images only, equally many of each class; 0 means all that the split leaves."""
-    validation_images: int = 5000
-    """Images held out of the training set to choose by; 0 trains on all of them and chooses nothing."""
+    validation_images: int | None = None
+    """Images held out of the training set to choose by; by default a twelfth, which is 5,000 of Fashion-MNIST's; 0 holds out none
+    and chooses nothing."""
     seed: int = 0
     """Seed of the initial weights, of the order of images and of augmentation. The split has its own, fixed one."""
     precision: Precision = "auto"
@@ -70,50 +97,59 @@ class TrainConfig:
     """CPU threads of the training process; 0 means all it may use."""
 
     def __post_init__(self) -> None:
-        for field, allowed in (
-            ("model", get_args(ModelName)),
-            ("optimizer", get_args(OptimizerName)),
-            ("schedule", get_args(ScheduleName)),
-            ("precision", get_args(Precision)),
-        ):
-            value = getattr(self, field)
-            check(value in allowed, f"{field}={value!r}: it must be one of {', '.join(allowed)}")
+        from fmnist.models import MODELS  # here: both modules import this one
+        from fmnist.optim import OPTIMIZERS, SCHEDULES
+
+        one_of("model", self.model, MODELS)
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        one_of("schedule", self.schedule, SCHEDULES)
+        one_of("precision", self.precision, get_args(Precision))
         object.__setattr__(self, "widths", tuple(self.widths))
         check(all(width >= 1 for width in self.widths), f"widths={self.widths}: each must be at least 1")
-        for field, low in (("epochs", 1), ("global_batch_size", 2), ("shift", 0), ("train_images", 0)):
-            check(getattr(self, field) >= low, f"{field}={getattr(self, field)}: it must be at least {low}")
-        for field in ("validation_images", "seed", "threads"):
-            check(getattr(self, field) >= 0, f"{field}={getattr(self, field)}: it must be at least 0")
-        check(self.shift < 28, f"shift={self.shift}: it must be below the image's 28 pixels; 1 to 3 helps")
+        self._check_class_weights()
+        at_least = {"global_batch_size": 2, "epochs": 1, "step_epochs": 1}
+        for field in ("validation_images", "train_images", "shift", "plateau_epochs", "early_stopping", "seed", "threads"):
+            at_least[field] = 0
+        for field, low in at_least.items():
+            value = getattr(self, field)
+            check(value is None or value >= low, f"{field}={value}: it must be at least {low}")
         check(math.isfinite(self.lr) and self.lr > 0, f"lr={self.lr}: it must be a finite number above 0")
-        for field in ("momentum", "label_smoothing"):
+        check(0 < self.lr_factor < 1, f"lr_factor={self.lr_factor}: it must be between 0 and 1")
+        for field in ("momentum", "label_smoothing", "ema"):
             check(0 <= getattr(self, field) < 1, f"{field}={getattr(self, field)}: it must be from 0 to below 1")
         for field in ("warmup", "erase"):
             check(0 <= getattr(self, field) <= 1, f"{field}={getattr(self, field)}: it must be from 0 to 1")
         check(self.weight_decay >= 0, f"weight_decay={self.weight_decay}: it must be at least 0")
+        watched = self.validation_images != 0 or not self.early_stopping
+        check(watched, f"early_stopping={self.early_stopping}: it watches validation images, but validation_images=0")
+
+    def _check_class_weights(self) -> None:
+        weights = self.class_weights
+        if isinstance(weights, str):
+            one_of("class_weights", weights, ("equal", "balanced"))
+            return
+        object.__setattr__(self, "class_weights", tuple(weights))
+        fine = bool(weights) and all(math.isfinite(weight) and weight > 0 for weight in weights)
+        check(fine, f"class_weights={tuple(weights)}: equal, balanced, or a number above 0 for each class")
 
     def replace(self, **changes: Any) -> Self:
         """A copy with `changes`, checked anew. Raises InputError on an unknown field."""
-        reject_unknown_keys(type(self), changes)
+        check_known(type(self).__name__, changes, field_names(type(self)))
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types only: `from_dict` of it is an equal config."""
-        return dataclasses.asdict(self) | {"widths": list(self.widths)}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Raises InputError on an unknown key or a value out of range."""
-        reject_unknown_keys(cls, values)
+        check_known(cls.__name__, values, field_names(cls))
         return cls(**values)
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), sort_keys=True)
 
 
-def reject_unknown_keys(cls: type, values: dict[str, Any]) -> None:
-    """Raise InputError if `values` has a key that is no field of the dataclass `cls`."""
-    known = [field.name for field in dataclasses.fields(cls)]
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise InputError(f"{cls.__name__} has no field {', '.join(unknown)}; its fields are {', '.join(known)}")
+def field_names(cls: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]

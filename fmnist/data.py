@@ -1,37 +1,40 @@
-"""Find, fetch, verify and split the data: Fashion-MNIST, or any data set in the MNIST (IDX) file format.
+"""Find, verify and split the data: Fashion-MNIST, any data set in MNIST's (IDX) file format, or a folder of images.
 
-Sources, in order: the folder given (`--data` or $FMNIST_DATA), the project's cache, Debian's installed package,
-torchvision's mirror, Debian's package fetched and unpacked without root. The release is the corrected one of
-September 2017 (zalandoresearch/fashion-mnist#44). `python -m fmnist.data` fetches, verifies and describes it.
+Sources, in order: what `--data` or `--from-folder` names, $FMNIST_DATA, the project's cache, Debian's installed package,
+torchvision's mirror, Debian's package fetched and unpacked without root. Fashion-MNIST is the corrected release of
+September 2017 (zalandoresearch/fashion-mnist#44). `python -m fmnist.data` fetches, verifies and describes.
 """
 
-import gzip
 import hashlib
 import os
-import shutil
-import struct
+import re
 import subprocess
 import tempfile
-import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import wrap_file
 from torch import Tensor
 
 from fmnist.cli import command
-from fmnist.errors import InputError, check
+from fmnist.config import Problem, TrainConfig
+from fmnist.errors import check
+from fmnist.fetch import DEBIAN_FOLDER, FetchError, download_from_mirror, unpack_debian_package
+from fmnist.folder import DESCRIPTION, import_folder
+from fmnist.idx import DataError, parse_idx, unpack
+from fmnist.run import read_json, write_atomic
 
-IMAGE_SIZE = 28
 SPLIT_SEED = 2017
 """Fixed, so that every run of every seed chooses by the same validation images."""
+VALIDATION_SHARE = 12
+"""One training image in so many is held out unless the config gives a number: 5,000 of Fashion-MNIST's 60,000."""
 
 CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -42,21 +45,18 @@ SHA256 = {
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-"""Of the unpacked files: mirrors compress them differently."""
+"""Fashion-MNIST's, of the unpacked files: mirrors compress them differently."""
 SUMS_FILE = "SHA256SUMS"
-DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-DEBIAN_PACKAGE = "dataset-fashion-mnist"
-
-
-class DataError(InputError):
-    """The data cannot be had, or is not what it should be."""
+LABELS_FILE = "labels.txt"
+PARTS = {"train-images": "images", "train-labels": "labels", "t10k-images": "images", "t10k-labels": "labels"}
+FILE_NAME = re.compile(r"(?P<set>.*?)(?P<part>train|t10k|test)-(?P<kind>images|labels)[-.]idx\d-ubyte(\.gz)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
     """Images and their labels."""
 
-    images: Tensor  # (N, 28, 28) uint8
+    images: Tensor  # (N, H, W) or (N, 3, H, W) uint8
     labels: Tensor  # (N,) int64
 
     def __len__(self) -> int:
@@ -66,6 +66,9 @@ class Split:
         index = torch.from_numpy(indices)
         return Split(self.images[index], self.labels[index])
 
+    def problem(self, classes: int) -> Problem:
+        return Problem(classes, channels=1 if self.images.ndim == 3 else self.images.shape[1], size=self.images.shape[-1])
+
 
 @dataclass(frozen=True, slots=True)
 class DataInfo:
@@ -74,7 +77,34 @@ class DataInfo:
     name: str
     classes: tuple[str, ...]
     sha256: dict[str, str]
-    """Of each unpacked file."""
+    """Of each unpacked file, by its name."""
+    channels: int = 1
+    image_size: int = 28
+    fit: str = "mnist"
+    """How a picture from elsewhere is made to look like this set's: see fmnist.photo.to_pixels."""
+    label_values: tuple[int, ...] = tuple(range(10))
+    """What the files call each class: EMNIST's letters are 1 to 26."""
+    source: str = ""
+    """The folder it was read from."""
+
+    @property
+    def problem(self) -> Problem:
+        return Problem(len(self.classes), self.channels, self.image_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the data comes from."""
+
+    data: str | None = None
+    """Folder with the four files of MNIST's format; by default Fashion-MNIST is found or fetched."""
+    from_folder: str | None = None
+    """Folder of images, one subfolder a class (or train and test, each with one a class), in place of --data."""
+    image_size: int = 28
+    """Height and width in pixels that the images of --from-folder are resized to."""
+
+
+NOT_NAMED = Source()
 
 
 def cache_folder() -> Path:
@@ -82,158 +112,250 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fmnist"
 
 
-def find_data(folder: str | Path | None = None) -> Path:
-    """The folder that holds the four files, fetched first where needed.
+def find_data(source: Source = NOT_NAMED, trained_on: DataInfo | None = None) -> Path:
+    """The folder that holds the four files, fetched or converted first where needed.
+
+    Args:
+        source: what the command line names.
+        trained_on: a checkpoint's data, taken where nothing is named and it is still there.
 
     Raises:
         DataError: a folder was named and does not hold them, or no source can be reached.
     """
-    named = folder or os.environ.get("FMNIST_DATA")
+    check(source.data is None or source.from_folder is None, "--data and --from-folder: give one of them")
+    if source.from_folder:
+        size = trained_on.image_size if trained_on else source.image_size
+        return import_folder(Path(source.from_folder), size, cache_folder() / "folders")
+    named = source.data or (trained_on and Path(trained_on.source).is_dir() and trained_on.source) or os.environ.get("FMNIST_DATA")
     if named:
-        missing = [name for name in SHA256 if _file(Path(named), name) is None]
-        if missing:
-            raise DataError(f"data={str(named)!r}: it lacks {', '.join(missing)} (plain or .gz); name the folder that holds them")
+        _files(Path(named))
         return Path(named)
     for candidate in (cache_folder(), DEBIAN_FOLDER):
-        if all(_file(candidate, name) for name in SHA256):
+        with suppress(DataError):
+            _files(candidate)
             return candidate
     return _fetch(cache_folder())
 
 
 def load_info(folder: Path) -> DataInfo:
-    """Name, classes and hashes of the data in `folder`, without reading the pixels."""
-    sha256 = _expected_sha256(folder)
+    """Name, classes, image size and hashes of the data in `folder`, each file checked against SHA-256 sums where there are any.
+
+    The first time a data set that is not Fashion-MNIST is seen, its sums are written beside it: later loads are held to them.
+
+    Raises:
+        DataError: a file is damaged, or Fashion-MNIST's files are mixed with others or stand under each other's names.
+    """
+    files = _files(folder)
+    contents = {part: unpack(path) for part, path in files.items()}
+    sha256 = {_plain_name(files[part]): hashlib.sha256(content).hexdigest() for part, content in contents.items()}
     if sha256 == SHA256:
-        return DataInfo("Fashion-MNIST", CLASSES, sha256)
-    labels_file = folder / "labels.txt"
-    count = int(_read_idx(folder, "train-labels-idx1-ubyte", sha256).max()) + 1
-    classes = tuple(labels_file.read_text().split("\n")) if labels_file.exists() else tuple(map(str, range(count)))
-    classes = tuple(name.strip() for name in classes if name.strip())
-    check(len(classes) == count, f"{labels_file} has {len(classes)} lines, but the labels are 0 to {count - 1}: one line a class")
-    return DataInfo(folder.name, classes, sha256)
+        return DataInfo("Fashion-MNIST", CLASSES, SHA256, source=str(folder.absolute()))
+    _check_sums(folder, files, sha256)
+    parsed = {part: parse_idx(files[part], content) for part, content in contents.items()}
+    _check_parts(files, parsed)
+    values = np.unique(parsed["train-labels"]).tolist()
+    images = parsed["train-images"]
+    described = read_json(folder / DESCRIPTION) if (folder / DESCRIPTION).exists() else {}
+    classes = _class_names(folder, values)
+    if not (folder / SUMS_FILE).exists():
+        with suppress(OSError):  # a folder that cannot be written to: the run keeps the sums
+            write_atomic(folder / SUMS_FILE, "".join(f"{digest}  {name}\n" for name, digest in sha256.items()))
+    return DataInfo(
+        name=described.get("name", _set_name(files["train-images"]) or folder.resolve().name),
+        classes=classes,
+        sha256=sha256,
+        channels=1 if images.ndim == 3 else 3,
+        image_size=images.shape[-1],
+        fit=described.get("fit", "mnist" if images.ndim == 3 else "pad"),
+        label_values=tuple(values),
+        source=str(folder.absolute()),
+    )
 
 
-def load_train(folder: Path) -> Split:
-    """The official training set, each file checked by SHA-256."""
-    return _load(folder, "train")
+def load_train(folder: Path, info: DataInfo) -> Split:
+    """The official training set; raises DataError if a file is not the one that `info` describes."""
+    return _load(folder, info, "train")
 
 
-def load_test(folder: Path) -> Split:
+def load_test(folder: Path, info: DataInfo) -> Split:
     """The official test set. For the final evaluation and for verification alone: it chooses nothing."""
-    return _load(folder, "t10k")
+    return _load(folder, info, "t10k")
 
 
-def split_train(train: Split, *, validation_images: int, train_images: int = 0) -> tuple[Split, Split | None]:
+def split_train(config: TrainConfig, train: Split) -> tuple[TrainConfig, Split, Split | None]:
     """The images to train on and those to choose by, stratified by class, with a fixed seed.
 
+    The validation images do not depend on how many are trained on.
+
     Args:
+        config: its validation_images are held out, none if 0; of the rest train_images are kept, all if 0.
         train: the official training set.
-        validation_images: held out; 0 holds none out and gives None.
-        train_images: keep this many of the rest; 0 keeps all. The validation images do not depend on it.
+
+    Returns:
+        the config with its number of validation images decided, and the two parts.
     """
     from sklearn.model_selection import train_test_split  # here, since its import takes seconds that workers need not spend
 
     labels = train.labels.numpy()
-    rest, held_out = np.arange(len(train)), None
-    if validation_images:
-        limit = len(train) - len(np.unique(labels))
-        check(validation_images <= limit, f"validation_images={validation_images}: at most {limit} of the {len(train)} images")
-        rest, held_out = train_test_split(rest, test_size=validation_images, random_state=SPLIT_SEED, stratify=labels)
-    if train_images:
-        check(train_images <= len(rest), f"train_images={train_images}: the split leaves {len(rest)}; 0 takes them all")
-        if train_images < len(rest):
-            rest, _ = train_test_split(rest, train_size=train_images, random_state=SPLIT_SEED, stratify=labels[rest])
-    return train.take(np.sort(rest)), None if held_out is None else train.take(np.sort(held_out))
+    classes = len(np.unique(labels))
+    held_out = max(len(train) // VALIDATION_SHARE, classes) if config.validation_images is None else config.validation_images
+    rest, chosen_by = np.arange(len(train)), None
+    if held_out:
+        limit = len(train) - classes
+        check(
+            classes <= held_out <= limit,
+            f"validation_images={held_out}: {classes} (one of each class) to {limit:,} of the {len(train):,} images, or 0",
+        )
+        check(np.bincount(labels)[labels].min() >= 2, "a class has a single training image: there must be 2 to hold one out")
+        rest, chosen_by = train_test_split(rest, test_size=held_out, random_state=SPLIT_SEED, stratify=labels)
+    if wanted := config.train_images:
+        check(
+            classes <= wanted <= len(rest),
+            f"train_images={wanted}: {classes} (one of each class) to the {len(rest):,} that the split leaves; 0 takes them all",
+        )
+        if wanted <= len(rest) - classes:
+            rest, _ = train_test_split(rest, train_size=wanted, random_state=SPLIT_SEED, stratify=labels[rest])
+    training = train.take(np.sort(rest))
+    return config.replace(validation_images=held_out), training, None if chosen_by is None else train.take(np.sort(chosen_by))
 
 
-def pixel_statistics(images: Tensor) -> tuple[float, float]:
-    """Mean and standard deviation of uint8 pixels, in 0 to 255; exact, so the same on every machine."""
-    counts = torch.bincount(images.flatten(), minlength=256).double()
+def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel's uint8 pixels, (channels, 1, 1) in 0 to 255; exact, so alike everywhere."""
+    planes = images.unsqueeze(1) if images.ndim == 3 else images
     values = torch.arange(256, dtype=torch.float64)
-    mean = (counts * values).sum() / counts.sum()
-    variance = (counts * (values - mean) ** 2).sum() / counts.sum()
-    return mean.item(), max(variance.sqrt().item(), 1.0)
+    statistics: list[tuple[float, float]] = []
+    for plane in planes.unbind(1):
+        counts = torch.bincount(plane.flatten(), minlength=256).double()
+        mean = (counts * values).sum() / counts.sum()
+        variance = (counts * (values - mean) ** 2).sum() / counts.sum()
+        statistics.append((mean.item(), max(variance.sqrt().item(), 1.0)))
+    means, deviations = zip(*statistics, strict=True)
+    return torch.tensor(means).view(-1, 1, 1), torch.tensor(deviations).view(-1, 1, 1)
 
 
-def accept(folder: Path) -> Path:
-    """Write SHA256SUMS for a data set of one's own: from then on every load is checked against it."""
-    lines = [f"{hashlib.sha256(_unpacked(folder, name)).hexdigest()}  {name}\n" for name in SHA256]
-    (folder / SUMS_FILE).write_text("".join(lines))
-    return folder / SUMS_FILE
+def _load(folder: Path, info: DataInfo, prefix: str) -> Split:
+    files = _files(folder)
+    images, labels = (_read(files[f"{prefix}-{kind}"], info) for kind in ("images", "labels"))
+    if _set_name(files["train-images"]).startswith("emnist"):
+        images = images.swapaxes(-1, -2)  # EMNIST's files hold each image turned on its side
+    index = np.searchsorted(info.label_values, labels).astype(np.int64)
+    return Split(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(index))
 
 
-def _load(folder: Path, prefix: str) -> Split:
-    sha256 = _expected_sha256(folder)
-    images = _read_idx(folder, f"{prefix}-images-idx3-ubyte", sha256)
-    labels = _read_idx(folder, f"{prefix}-labels-idx1-ubyte", sha256)
-    size = images.shape[1:]
-    check(size == (IMAGE_SIZE, IMAGE_SIZE), f"{folder}: images of {size[0]}×{size[1]}; they must be 28×28")
-    check(len(images) == len(labels), f"{folder}: {len(images)} images but {len(labels)} labels in {prefix}")
-    return Split(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
+def _read(path: Path, info: DataInfo) -> NDArray[np.uint8]:
+    content = unpack(path)
+    digest, expected = hashlib.sha256(content).hexdigest(), info.sha256[_plain_name(path)]
+    if digest != expected:
+        raise DataError(f"{path}: SHA-256 {digest[:12]}… instead of {expected[:12]}…: it changed while it was in use")
+    return parse_idx(path, content)
 
 
-def _file(folder: Path, name: str) -> Path | None:
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    return None
+def _files(folder: Path) -> dict[str, Path]:
+    """The four files by part, whatever stands before train, t10k or test in their names. Raises DataError if one is missing."""
+    sets: dict[str, dict[str, Path]] = {}
+    for path in sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []:  # reversed, so that plain files win over .gz
+        if match := FILE_NAME.fullmatch(path.name):
+            part = match["part"].replace("test", "t10k")
+            sets.setdefault(match["set"], {})[f"{part}-{match['kind']}"] = path
+    if len(sets) > 1:
+        raise DataError(
+            f"data={str(folder)!r}: it holds {len(sets)} sets ({', '.join(sorted(sets))}); put one in a folder of its own"
+        )
+    found = next(iter(sets.values()), {})
+    missing = [f"{part}-idx{3 if kind == 'images' else 1}-ubyte" for part, kind in PARTS.items() if part not in found]
+    if missing:
+        raise DataError(f"data={str(folder)!r}: it lacks {', '.join(missing)} (plain or .gz); name the folder that holds them")
+    return {part: found[part] for part in PARTS}
 
 
-def _unpacked(folder: Path, name: str) -> bytes:
-    path = _file(folder, name)
-    if path is None:
-        raise DataError(f"{folder} lacks {name} (plain or .gz)")
-    try:
-        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, OSError) as error:
-        raise DataError(f"{path} cannot be unpacked ({error}); delete it to have it fetched again") from error
+def _plain_name(path: Path) -> str:
+    return path.name.removesuffix(".gz")
 
 
-def _expected_sha256(folder: Path) -> dict[str, str]:
+def _set_name(path: Path) -> str:
+    match = FILE_NAME.fullmatch(path.name)
+    assert match is not None, "_files() gave it"
+    return match["set"].strip("-_. ")
+
+
+def _check_sums(folder: Path, files: dict[str, Path], sha256: dict[str, str]) -> None:
+    """Raise DataError if Fashion-MNIST's files are mixed or swapped, or another set differs from the sums of its first use."""
+    names = {digest: name for name, digest in SHA256.items()}
+    for name, digest in sha256.items():
+        if digest in names and names[digest] != name:
+            raise DataError(f"{folder}: {name} is Fashion-MNIST's {names[digest]}: files are swapped; rename them")
+    if known := sorted(name for name, digest in sha256.items() if digest in names):
+        damaged = ", ".join(str(path) for path in files.values() if _plain_name(path) not in known)
+        raise DataError(f"{damaged}: damaged, since {known[0]} beside it is Fashion-MNIST's; delete it and put a whole one there")
     sums = folder / SUMS_FILE
     if not sums.exists():
-        return SHA256
-    pairs = (line.split(maxsplit=1) for line in sums.read_text().splitlines() if line.strip())
-    found = {name.strip().lstrip("*"): digest for digest, name in pairs}
-    missing = sorted(set(SHA256) - set(found))
-    check(not missing, f"{sums} lacks {', '.join(missing)}; write it anew with: python -m fmnist.data --data {folder} --accept")
-    return {name: found[name] for name in SHA256}
+        return
+    lines = (line.split(maxsplit=1) for line in sums.read_text().splitlines())
+    expected = {line[1].lstrip("*"): line[0] for line in lines if len(line) == 2}
+    for path in files.values():
+        digest, was = sha256[_plain_name(path)], expected.get(_plain_name(path), "none")
+        if digest != was:
+            raise DataError(
+                f"{path}: SHA-256 {digest[:12]}… instead of the {was[:12]}… of {sums}: damaged; "
+                f"if you changed the data, delete {sums}"
+            )
 
 
-def _read_idx(folder: Path, name: str, sha256: dict[str, str]) -> NDArray[np.uint8]:
-    content = _unpacked(folder, name)
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != sha256[name]:
+def _check_parts(files: dict[str, Path], parsed: dict[str, NDArray[np.uint8]]) -> None:
+    for part, kind in PARTS.items():
+        shape, path = list(parsed[part].shape), files[part]
+        if kind == "labels" and len(shape) != 1:
+            raise DataError(f"{path} holds {len(shape)} dimensions; labels have one")
+        square = len(shape) in (3, 4) and shape[-1] == shape[-2] and shape[1:-2] in ([], [3])
+        if kind == "images" and not square:
+            raise DataError(
+                f"{path} holds an array of {tuple(shape)}; images are (N, size, size) gray or (N, 3, size, size) colour"
+            )
+    for prefix in ("train", "t10k"):
+        images, labels = parsed[f"{prefix}-images"], parsed[f"{prefix}-labels"]
+        if len(images) != len(labels) or not len(images):
+            raise DataError(f"{files[f'{prefix}-images'].parent}: {len(images)} images but {len(labels)} labels in {prefix}")
+    if parsed["train-images"].shape[1:] != parsed["t10k-images"].shape[1:]:
+        shapes = " and ".join(str(parsed[part].shape[1:]) for part in ("train-images", "t10k-images"))
+        raise DataError(f"{files['train-images'].parent}: training and test images differ in shape, {shapes}")
+    unknown = np.setdiff1d(parsed["t10k-labels"], parsed["train-labels"]).tolist()
+    if unknown or len(np.unique(parsed["train-labels"])) < 2:
         raise DataError(
-            f"{_file(folder, name)}: SHA-256 {digest[:12]}… instead of {sha256[name][:12]}…: damaged, or another data set. "
-            f"If it is your own: python -m fmnist.data --data {folder} --accept; else delete it to have it fetched again"
+            f"{files['t10k-labels']}: labels {unknown or 'of one class only'}; the training labels must have them all, two or more"
         )
-    dimensions = 3 if "images" in name else 1
-    header = 4 + 4 * dimensions
-    magic, *shape = struct.unpack(f">{1 + dimensions}I", content[:header]) if len(content) >= header else (0,)
-    if magic != 0x800 + dimensions or len(content) - header != int(np.prod(shape)):
-        raise DataError(f"{_file(folder, name)}: not an IDX file of {dimensions} dimensions of unsigned bytes")
-    return np.frombuffer(bytearray(content), np.uint8, offset=header).reshape(shape)
+
+
+def _class_names(folder: Path, values: list[int]) -> tuple[str, ...]:
+    path = folder / LABELS_FILE
+    if not path.exists():
+        return tuple(map(str, values))
+    names = tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
+    if len(names) != len(values):
+        shown = f"{values[0]} to {values[-1]}"
+        raise DataError(
+            f"{path} has {len(names)} lines, but the training labels have {len(values)} values, {shown}: one line a class"
+        )
+    return names
 
 
 def _fetch(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     failures: list[str] = []
-    sources: tuple[tuple[str, Callable[[Path], None]], ...] = (
-        ("torchvision's mirror", _download_from_mirror),
-        ("Debian's package", _unpack_debian_package),
+    sources: tuple[tuple[str, Callable[[Path, list[str]], None]], ...] = (
+        ("torchvision's mirror", download_from_mirror),
+        ("Debian's package", unpack_debian_package),
     )
+    packed = [f"{name}.gz" for name in SHA256]
     for name, fetch in sources:
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             try:
-                fetch(Path(temporary))
-                for file in SHA256:
-                    _read_idx(Path(temporary), file, SHA256)
-            except (DataError, OSError, subprocess.SubprocessError) as error:
+                fetch(Path(temporary), packed)
+                check(load_info(Path(temporary)).sha256 == SHA256, "the files are not Fashion-MNIST's")
+            except (DataError, FetchError, OSError, ValueError, subprocess.SubprocessError) as error:
                 failures.append(f"{name}: {error}")
                 continue
-            for file in SHA256:
-                (Path(temporary) / f"{file}.gz").replace(folder / f"{file}.gz")
+            for file in packed:
+                (Path(temporary) / file).replace(folder / file)
             return folder
     raise DataError(
         f"Fashion-MNIST could not be fetched ({'; '.join(failures)}). "
@@ -241,63 +363,34 @@ def _fetch(folder: Path) -> Path:
     )
 
 
-def _download_from_mirror(folder: Path) -> None:
-    from torchvision.datasets import FashionMNIST  # pyright: ignore[reportMissingTypeStubs]  # slow to import, rarely needed
-
-    for name in SHA256:
-        url = f"{FashionMNIST.mirrors[0]}{name}.gz"
-        with urllib.request.urlopen(url, timeout=15) as response:
-            size = int(response.headers.get("Content-Length", 0))
-            with (
-                wrap_file(response, size, description=name, console=Console(stderr=True)) as body,
-                open(folder / f"{name}.gz", "wb") as out,
-            ):
-                shutil.copyfileobj(body, out)
-
-
-def _unpack_debian_package(folder: Path) -> None:
-    # A package list of its own: the machine's may be empty, and only root may renew it.
-    lists = ["-o", f"Dir::State::Lists={folder}/lists", "-o", f"Dir::Cache={folder}/cache"]
-    (folder / "lists/partial").mkdir(parents=True)
-    (folder / "cache/archives/partial").mkdir(parents=True)
-    _run(["apt-get", *lists, "update"], folder)
-    _run(["apt-get", *lists, "download", DEBIAN_PACKAGE], folder)
-    for package in folder.glob("*.deb"):
-        _run(["dpkg", "-x", package.name, "."], folder)
-    for name in SHA256:
-        (folder / DEBIAN_FOLDER.relative_to("/") / f"{name}.gz").replace(folder / f"{name}.gz")
-
-
-def _run(arguments: list[str], folder: Path) -> None:
-    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=300)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise DataError(f"{arguments[0]} failed: {lines[-1]}")
-
-
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Fetch, verify and describe the data."""
+    """Fetch, verify and describe the data.
 
-    data: str | None = None
-    """Folder with the four files of the MNIST format; by default Fashion-MNIST is found or fetched."""
-    accept: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Write SHA256SUMS into --data: this data set is mine, and later loads are checked against it."""
+    Example: python -m fmnist.data --from-folder my-photos --image-size 64
+    """
+
+    source: Annotated[Source, tyro.conf.arg(name="")] = NOT_NAMED
 
 
 def main(options: DataOptions) -> None:
-    check(not options.accept or options.data is not None, "--accept needs --data DIR, the folder to accept")
-    console = Console()
-    if options.accept:
-        console.print(f"wrote {accept(find_data(options.data))}")
-    folder = find_data(options.data)
-    info, train, test = load_info(folder), load_train(folder), load_test(folder)
-    mean, std = pixel_statistics(train.images)
-    console.print(f"[bold]{info.name}[/] in {folder}, every file's SHA-256 as expected")
-    console.print(f"{len(train):,} training and {len(test):,} test images of 28×28; pixel mean {mean:.2f}, deviation {std:.2f}")
-    counts = torch.bincount(train.labels, minlength=len(info.classes)).tolist()
-    for number, (name, count) in enumerate(zip(info.classes, counts, strict=True)):
-        console.print(f"  {number:2}  {name:<12} {count:,}")
+    console = Console(highlight=False, soft_wrap=True)
+    folder = find_data(options.source)
+    info = load_info(folder)
+    train, test = load_train(folder, info), load_test(folder, info)
+    mean, deviation = (", ".join(f"{value:.2f}" for value in statistic.flatten()) for statistic in pixel_statistics(train.images))
+    colour = "gray" if info.channels == 1 else "colour"
+    console.print(f"[bold]{info.name}[/] in {folder}")
+    console.print(
+        f"{len(train):,} training and {len(test):,} test images, {info.image_size}×{info.image_size} {colour}; "
+        f"pixel mean {mean}, deviation {deviation}"
+    )
+    counts: dict[str, Any] = {
+        part: torch.bincount(split.labels, minlength=len(info.classes)).tolist()
+        for part, split in (("train", train), ("test", test))
+    }
+    for number, name in enumerate(info.classes):
+        console.print(f"  {number:3}  {name:<16} {counts['train'][number]:>8,} {counts['test'][number]:>8,}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fmnist.checkpoint import Checkpoint, load_checkpoint
 from fmnist.cli import command
-from fmnist.data import Split, find_data, load_info, load_test, load_train, split_train
+from fmnist.data import NOT_NAMED, Source, Split, find_data, load_info, load_test, load_train, split_train
 from fmnist.device import default_device
 from fmnist.errors import InputError, check
 from fmnist.run import find_checkpoint
@@ -39,7 +39,7 @@ def evaluating(model: nn.Module) -> Generator[None]:
 
 
 def compute_logits(model: nn.Module, images: Tensor) -> Tensor:
-    """Logits (N, classes) float32, on the images' device, of uint8 images (N, H, W), in batches."""
+    """Logits (N, classes) float32, on the images' device, of uint8 images (N, H, W) or (N, 3, H, W), in batches."""
     with evaluating(model):
         return torch.cat([model(batch).float() for batch in images.split(EVALUATION_BATCH)])
 
@@ -92,21 +92,23 @@ def evaluate(checkpoint: Checkpoint, split: Split, device: torch.device) -> dict
     return classification_metrics(compute_logits(model, split.images.to(device)), split.labels.to(device))
 
 
-def held_out_split(checkpoint: Checkpoint, name: str, data: str | None) -> Split:
+def held_out_split(checkpoint: Checkpoint, name: str, source: Source) -> Split:
     """The split called `name`, of the data set that the checkpoint was trained on.
 
     Raises:
         InputError: the model was trained on that split, or the data is another set.
     """
-    folder = find_data(data)
+    folder = find_data(source, checkpoint.data)
     info = load_info(folder)
     if info.sha256 != checkpoint.data.sha256:
         raise InputError(f"data={str(folder)!r} is {info.name}, but the model was trained on another set, {checkpoint.data.name}")
     if name == "test":
-        return load_test(folder)
-    held_out = checkpoint.config.validation_images
-    check(held_out > 0, "split='validation': this model was trained on all training images; use --split test")
-    validation = split_train(load_train(folder), validation_images=held_out)[1]
+        return load_test(folder, info)
+    check(
+        bool(checkpoint.config.validation_images),
+        "split='validation': this model was trained on all training images; use --split test",
+    )
+    validation = split_train(checkpoint.config, load_train(folder, info))[2]
     assert validation is not None
     return validation
 
@@ -119,13 +121,13 @@ class EvaluateOptions:
     """Run folder or checkpoint folder; by default the newest run."""
     split: Literal["validation", "test"] = "test"
     """The test set is for final models: never choose by it."""
-    data: str | None = None
-    """Folder with the four files of the MNIST format; by default Fashion-MNIST is found or fetched."""
+    source: Annotated[Source, tyro.conf.arg(name="")] = NOT_NAMED
+    """By default the data that the model was trained on."""
 
 
 def main(options: EvaluateOptions) -> None:
     checkpoint = load_checkpoint(find_checkpoint(options.run))
-    split = held_out_split(checkpoint, options.split, options.data)
+    split = held_out_split(checkpoint, options.split, options.source)
     metrics = evaluate(checkpoint, split, default_device())
     table = Table(title=f"{checkpoint.config.model} on {len(split):,} {options.split} images")
     for column in ("class", "precision %", "recall %", "F1 %", "AUROC"):

@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -12,17 +12,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
-from fmnist.augment import DROPOUT, ORDER, Augmentation, generator
+from fmnist.augment import DROPOUT, ORDER, Augmentation, ImageTable, generator
 from fmnist.config import TrainConfig
 from fmnist.data import Split, pixel_statistics
 from fmnist.device import autocast, resolve
 from fmnist.errors import check
 from fmnist.evaluate import compute_logits
 from fmnist.models import Classifier, build_model
-from fmnist.optim import build_optimizer, lr_at, set_lr
+from fmnist.optim import build_average, build_optimizers, improves, lr_at, set_lr
 
 REPORT_EVERY_S = 0.25
+PREPARED_IMAGES = 2048
+"""Batches are augmented a few at once, up to so many images: starting an operation costs as much as a few hundred images do."""
 
 
 class DivergedError(RuntimeError):
@@ -69,18 +72,52 @@ class TrainState:
 
     config: TrainConfig
     """As trained: what was `auto` is resolved."""
-    model: Classifier
-    optimizer: Optimizer
-    epoch: int
+    trained: Classifier
+    """The weights that the optimisers step."""
+    optimizers: list[Optimizer]
+    average: AveragedModel | None
+    """The moving average of the weights, if the config asks for one."""
+    epoch: int = 0
     """Epochs done."""
+    losses: list[float] = field(default_factory=list)
+    """The loss watched after each epoch: of the validation images, or of the training images if none are held out."""
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    """Of the epoch with the best loss, on the CPU; kept for early stopping alone."""
+
+    @property
+    def model(self) -> Classifier:
+        """What is evaluated and exported: the averaged weights where there are any, else those trained."""
+        return self.trained if self.average is None else cast(Classifier, self.average.module)
+
+    @property
+    def best_epoch(self) -> int:
+        """The last epoch that improved on all before it."""
+        best = 0
+        for epoch, loss in enumerate(self.losses, start=1):
+            if best == 0 or improves(loss, self.losses[best - 1]):
+                best = epoch
+        return best
+
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch whose weights the training ends with."""
+        return self.best_epoch if self.config.early_stopping else self.epoch
+
+    @property
+    def finished(self) -> bool:
+        waited = self.epoch - self.best_epoch
+        return self.epoch >= self.config.epochs or 0 < self.config.early_stopping <= waited
 
     def state_dict(self) -> dict[str, Any]:
         """All that `train_epochs(resume=…)` needs. Random numbers are keyed by (seed, epoch), so none are saved."""
         return {
             "config": self.config.to_dict(),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": self.trained.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "average": None if self.average is None else self.average.state_dict(),
             "epoch": self.epoch,
+            "losses": self.losses,
+            "best_weights": self.best_weights,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -88,27 +125,55 @@ class TrainState:
         mine, theirs = self.config.to_dict(), state["config"]
         different = [f"{key} {theirs.get(key)!r} became {mine[key]!r}" for key in mine if theirs.get(key) != mine[key]]
         check(not different, f"resume: the saved training has another config ({'; '.join(different)}); start a new run for it")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch = state["epoch"]
+        self.trained.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.epoch, self.losses, self.best_weights = state["epoch"], state["losses"], state["best_weights"]
+
+    def end_epoch(self, loss: float) -> None:
+        """Count an epoch whose watched loss is known; at the end, take up the weights of the epoch that is kept."""
+        self.epoch += 1
+        self.losses.append(loss)
+        if not self.config.early_stopping:
+            return
+        if self.best_epoch == self.epoch:
+            self.best_weights = {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()}
+        elif self.finished:
+            self.model.load_state_dict(self.best_weights)
 
 
-def check_batches(config: TrainConfig, images: int, world_size: int = 1) -> None:
-    """Raise InputError unless whole global batches can be made of `images` and shared among the workers."""
-    batch = config.global_batch_size
+def check_batches(config: TrainConfig, train: Split, world_size: int = 1) -> None:
+    """Raise InputError unless whole global batches can be made of the images and shared among the workers, and shifts fit."""
+    batch, images, size = config.global_batch_size, len(train), train.images.shape[-1]
     check(batch % world_size == 0, f"global_batch_size={batch}: it must be a multiple of the {world_size} workers")
     check(batch <= images, f"global_batch_size={batch}: more than the {images:,} training images; take fewer")
+    check(config.shift < size, f"shift={config.shift}: it must be below the images' {size} pixels; 1 to 3 helps")
 
 
 def start_training(config: TrainConfig, train: Split, classes: int, device: torch.device) -> TrainState:
-    """Fresh weights and optimiser for `config`, on `device`."""
+    """Fresh weights and optimisers for `config`, on `device`."""
     config = resolve(config, device)
     torch.manual_seed(config.seed)
-    mean, std = pixel_statistics(train.images)
-    model = build_model(config, classes=classes, pixel_mean=mean, pixel_std=std).to(device)
+    model = build_model(config, train.problem(classes), *pixel_statistics(train.images)).to(device)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    return TrainState(config, model, build_optimizer(config, model), epoch=0)
+    return TrainState(config, model, build_optimizers(config, model), build_average(config, model))
+
+
+def class_weights(config: TrainConfig, labels: Tensor, classes: int) -> Tensor | None:
+    """Weights (classes,) float32 whose mean over the training images is 1, so that they do not change the learning rate."""
+    if config.class_weights == "equal":
+        return None
+    counts = torch.bincount(labels, minlength=classes).float()
+    if config.class_weights == "balanced":
+        weights = 1 / counts.clamp(min=1)
+    else:
+        given = len(config.class_weights)
+        check(given == classes, f"class_weights: {given} numbers, but the data has {classes} classes; give one for each")
+        weights = torch.tensor(config.class_weights)
+    return weights * counts.sum() / (weights * counts).sum()
 
 
 def train_epochs(
@@ -139,16 +204,21 @@ def train_epochs(
         InputError: the batch does not fit the images or the workers, or `resume` is of another config.
         DivergedError: the loss is not finite.
     """
-    check_batches(config, len(train), world_size)
+    check_batches(config, train, world_size)
     state = start_training(config, train, classes, device)
     if resume is not None:
         state.load_state_dict(resume)
     network = _distributed(state, device, world_size)
-    images, labels = train.images.to(device), train.labels.to(device)
+    table, labels = ImageTable(train.images, config.shift, device), train.labels.to(device)
+    weights = class_weights(config, train.labels, classes)
+    loss_of = nn.CrossEntropyLoss(
+        None if weights is None else weights.to(device), reduction="sum", label_smoothing=config.label_smoothing
+    )
     held_out = _shard(validation, rank, world_size, device)
-    for epoch in range(state.epoch + 1, config.epochs + 1):
+    while not state.finished:
         started = time.perf_counter()
-        loss, accuracy, lr = _train_one_epoch(state, network, images, labels, epoch, rank, world_size, on_step)
+        epoch = state.epoch + 1
+        loss, accuracy, lr = _train_one_epoch(state, network, table, labels, loss_of, epoch, rank, world_size, on_step)
         trained = time.perf_counter()
         count = len(train) // config.global_batch_size * config.global_batch_size
         if not math.isfinite(loss):
@@ -156,7 +226,7 @@ def train_epochs(
                 f"epoch {epoch}: the training loss is {loss}; lower lr={config.lr} or lengthen warmup={config.warmup}"
             )
         validation_loss, validation_accuracy = _validate(state, held_out, world_size)
-        state.epoch = epoch
+        state.end_epoch(loss if validation_loss is None else validation_loss)
         yield (
             EpochMetrics(
                 epoch=epoch,
@@ -174,7 +244,7 @@ def train_epochs(
 
 def _distributed(state: TrainState, device: torch.device, world_size: int) -> nn.Module:
     """The network as it is stepped: under DDP if there are other ranks, compiled if the config says so."""
-    network: nn.Module = state.model
+    network: nn.Module = state.trained
     if world_size > 1:
         network = DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
     return torch.compile(network) if state.config.compile else network  # pyright: ignore[reportReturnType]
@@ -183,46 +253,57 @@ def _distributed(state: TrainState, device: torch.device, world_size: int) -> nn
 def _train_one_epoch(
     state: TrainState,
     network: nn.Module,
-    images: Tensor,
+    table: ImageTable,
     labels: Tensor,
+    loss_of: nn.CrossEntropyLoss,
     epoch: int,
     rank: int,
     world_size: int,
     on_step: Callable[[StepReport], None] | None,
 ) -> tuple[float, float, float]:
     """Mean loss, accuracy and last learning rate of one epoch over all ranks."""
-    config, device = state.config, images.device
-    steps = len(images) // config.global_batch_size
-    order = torch.randperm(len(images), generator=generator(config.seed, ORDER, epoch))
+    config, device, images = state.config, labels.device, len(labels)
+    steps = images // config.global_batch_size
+    order = torch.randperm(images, generator=generator(config.seed, ORDER, epoch))
     batches = order[: steps * config.global_batch_size].view(steps, -1)[:, rank::world_size].to(device)
-    fill = round(state.model.pixel_mean.item())
-    augmentation = Augmentation.draw(config, epoch, len(images), images.shape[-1], fill, device)
+    fill = state.trained.pixel_mean.round().byte()
+    augmentation = Augmentation.draw(config, epoch, images, table.shape[-1], fill)
     torch.manual_seed(generator(config.seed, DROPOUT, epoch, rank).initial_seed())
     totals = torch.zeros(2, device=device)  # summed loss, correct answers
     started = reported = time.perf_counter()
     lr = config.lr
     network.train()
-    for step, index in enumerate(batches):
-        lr = lr_at(config, (epoch - 1) * steps + step, config.epochs * steps)
-        set_lr(state.optimizer, lr)
-        target = labels[index]
+    for step, (pixels, target) in enumerate(_prepared(table, labels, augmentation, batches)):
+        lr = lr_at(config, (epoch - 1) * steps + step, steps, state.losses)
+        set_lr(state.optimizers, lr)
         with autocast(config, device):
-            logits = network(augmentation.apply(images[index], index)).float()
-            loss = F.cross_entropy(logits, target, label_smoothing=config.label_smoothing)
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        state.optimizer.step()
-        totals += torch.stack((loss.detach() * len(index), (logits.argmax(1) == target).sum()))
+            logits = network(pixels).float()
+            loss = loss_of(logits, target)
+        (loss / len(target)).backward()
+        for optimizer in state.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if state.average is not None:
+            state.average.update_parameters(state.trained)
+        totals += torch.stack((loss.detach(), (logits.argmax(1) == target).sum()))
         now = time.perf_counter()
         if on_step is not None and now - reported >= REPORT_EVERY_S:
             reported = now
-            seen = (step + 1) * len(index)
+            seen = (step + 1) * len(target)
             mean_loss, accuracy = (totals / seen).tolist()
             on_step(StepReport(epoch, step + 1, steps, mean_loss, accuracy, seen * world_size / (now - started)))
     if world_size > 1:
         dist.all_reduce(totals)
     loss_sum, correct = totals.tolist()
     return loss_sum / batches.numel() / world_size, correct / batches.numel() / world_size, lr
+
+
+def _prepared(table: ImageTable, labels: Tensor, augmentation: Augmentation, batches: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Augmented images and labels of each batch; `batches` (steps, B) holds their numbers in the training set."""
+    size = batches.shape[1]
+    for several in batches.split(max(PREPARED_IMAGES // size, 1)):
+        index = several.flatten()
+        yield from zip(augmentation.take(table, index).split(size), labels.index_select(0, index).split(size), strict=True)
 
 
 def _shard(split: Split | None, rank: int, world_size: int, device: torch.device) -> Split | None:

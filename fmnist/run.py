@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from fmnist.errors import InputError, check
 
 RUNS = Path("runs")
@@ -21,7 +23,7 @@ MODEL = "model.onnx"
 PACKAGES = ("torch", "torchvision", "numpy", "ray", "onnx", "onnxruntime-gpu", "onnxruntime", "scikit-learn", "safetensors")
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes | memoryview) -> None:
     """Write to a temporary name beside `path`, then rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -47,11 +49,25 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} cannot be read: {error}") from error
 
 
+HELD: dict[Path, FileLock] = {}
+"""The run folders that this process works on, locked until it ends, however it ends."""
+
+
+def hold(run: Path) -> None:
+    """Lock a run folder for this process. Raises InputError if another process works on it."""
+    run = run.absolute()
+    lock = HELD.setdefault(run, FileLock(run / ".lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise InputError(f"{run} is in use by another process: wait for it to end, or choose another --name") from error
+
+
 def open_run(name: str | None, *, resume: bool = False) -> Path:
-    """Make the run folder runs/NAME (by default named after the time) and point runs/latest at it.
+    """Make the run folder runs/NAME (by default named after the time), lock it, and point runs/latest at it.
 
     Raises:
-        InputError: the name is no plain file name, or the run exists already and `resume` is off.
+        InputError: the name is no plain file name, the run exists already and `resume` is off, or another process works on it.
     """
     name = name or time.strftime("%Y%m%d-%H%M%S")
     plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) and name != LATEST.name
@@ -60,6 +76,7 @@ def open_run(name: str | None, *, resume: bool = False) -> Path:
     if run.exists() and not resume:
         raise InputError(f"name={name!r}: {run} exists already; choose another name, or continue it with --resume")
     run.mkdir(parents=True, exist_ok=True)
+    hold(run)
     temporary = RUNS / f".latest.{os.getpid()}"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(name)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,26 +16,46 @@ from rich.panel import Panel
 from rich.table import Table
 
 from fmnist.cli import command
-from fmnist.config import TrainConfig
-from fmnist.run import find_run, read_json, write_json
+from fmnist.errors import check
+from fmnist.run import find_run, hold, read_json, write_json
 
 SUMMARY = "summary.json"
+SUMMARY_VERSION = 1
 SAMPLE_EVERY_S = 2.0
+
+
+def read_summary(run: Path) -> dict[str, Any]:
+    """What a run found so far. Raises InputError if the file is damaged or another version's."""
+    path = run / SUMMARY
+    summary = read_json(path)
+    remedy = f"move {path} away, and run the stages whose figures you need again"
+    check(isinstance(summary, dict), f"{path} does not hold an object; {remedy}")
+    version = summary.get("version")
+    check(version == SUMMARY_VERSION, f"{path} has version {version!r}, this is fmnist's {SUMMARY_VERSION}; {remedy}")
+    shapes = {"seconds": dict, "peak_memory_mb": int, "config": dict, "latency_p50_us": dict}
+    for key, kind in shapes.items():
+        check(
+            key not in summary or isinstance(summary[key], kind),
+            f"{path}: {key}={summary.get(key)!r} is no {kind.__name__}; {remedy}",
+        )
+    return summary
 
 
 def record(run: Path, stage: str, seconds: float, peak_memory_mb: float, found: dict[str, Any]) -> None:
     """Merge what `stage` found into the run's summary."""
-    path = run / SUMMARY
-    summary: dict[str, Any] = read_json(path) if path.exists() else {}
-    summary |= found
+    summary: dict[str, Any] = {"version": SUMMARY_VERSION}
+    summary |= (read_summary(run) if (run / SUMMARY).exists() else {}) | found
     summary["seconds"] = summary.get("seconds", {}) | {stage: round(seconds, 2)}
     summary["peak_memory_mb"] = max(summary.get("peak_memory_mb", 0), round(peak_memory_mb))
-    write_json(path, summary)
+    write_json(run / SUMMARY, summary)
 
 
 @contextmanager
 def stage(run: Path, name: str) -> Generator[dict[str, Any]]:
-    """Time a stage and watch its memory; what it puts into the dict given is recorded if it ends well."""
+    """Lock the run, time a stage and watch its memory; what it puts into the dict given is recorded if it ends well."""
+    hold(run)
+    if (run / SUMMARY).exists():
+        read_summary(run)  # before the work, which a damaged summary would make vain
     found: dict[str, Any] = {}
     started = time.perf_counter()
     with peak_memory() as peak:
@@ -44,13 +65,13 @@ def stage(run: Path, name: str) -> Generator[dict[str, Any]]:
 
 @contextmanager
 def peak_memory() -> Generator[list[float]]:
-    """Samples of the memory of this process and all below it, in MB; pages that they share count once (PSS)."""
-    samples: list[float] = [_tree_memory_mb()]
+    """Samples of `memory_mb`, a new one every few seconds."""
+    samples: list[float] = [memory_mb()]
     done = threading.Event()
 
     def watch() -> None:
         while not done.wait(SAMPLE_EVERY_S):
-            samples.append(_tree_memory_mb())
+            samples.append(memory_mb())
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -59,10 +80,11 @@ def peak_memory() -> Generator[list[float]]:
     finally:
         done.set()
         watcher.join()
-        samples.append(_tree_memory_mb())
+        samples.append(memory_mb())
 
 
-def _tree_memory_mb() -> float:
+def memory_mb() -> float:
+    """Memory of this process and all below it; pages that they share count once (PSS)."""
     total = 0
     this = psutil.Process()
     for process in (this, *this.children(recursive=True)):
@@ -84,7 +106,8 @@ class SummaryOptions:
 
 def main(options: SummaryOptions) -> None:
     run = find_run(options.run)
-    Console().print(closing_panel(run, read_json(run / SUMMARY)))
+    check((run / SUMMARY).exists(), f"run={str(run)!r}: it has no {SUMMARY} yet; let its first stage finish")
+    Console().print(closing_panel(run, read_summary(run)))
 
 
 def closing_panel(run: Path, summary: dict[str, Any]) -> Panel:
@@ -99,11 +122,11 @@ def closing_panel(run: Path, summary: dict[str, Any]) -> Panel:
 
 def _rows(run: Path, summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if "config" in summary:
-        config = TrainConfig.from_dict(summary["config"])
-        widths = "-".join(map(str, config.widths))
-        yield "best config", f"{config.model} {widths}, {config.optimizer}, lr {config.lr:.3g}, batch {config.global_batch_size}"
-        shape = f"{config.schedule}, weight decay {config.weight_decay:.1g}, shift {config.shift}, erase {config.erase:g}"
-        yield "", f"{shape}, {config.epochs} epochs"
+        config = defaultdict(lambda: "?", summary["config"])  # not a TrainConfig, for which PyTorch would be imported
+        network = f"{config['model']} {'-'.join(map(str, config['widths']))}".strip()
+        yield "best config", f"{network}, {config['optimizer']}, lr {config['lr']}, batch {config['global_batch_size']}"
+        shape = f"{config['schedule']}, weight decay {config['weight_decay']}, shift {config['shift']}, erase {config['erase']}"
+        yield "", f"{shape}, {config['epochs']} epochs"
     if summary.get("validation_accuracy") is not None:
         trial = f" (of the trial, on {summary['trial_images']:,} images)" if "trial_images" in summary else ""
         yield "validation", f"{summary['validation_accuracy']:.2%}{trial}"
@@ -118,10 +141,10 @@ def _rows(run: Path, summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
         eager, served = latency["pytorch"], latency["onnxruntime"]
         ratio = f"{eager / served:.1f}× (batch 1, {summary['latency_setting']})"
         yield "latency p50", f"ONNX Runtime {served:,.0f} µs, PyTorch {eager:,.0f} µs: {ratio}"
-    seconds = summary["seconds"]
+    seconds = summary.get("seconds", {})
     stages = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
     yield "time", f"{sum(seconds.values()) / 60:.1f} min: {stages}"
-    yield "peak memory", f"{summary['peak_memory_mb']:,} MB"
+    yield "peak memory", f"{summary.get('peak_memory_mb', 0):,} MB"
     places = {
         "model": run / "export/model.onnx",
         "weights": run / "best/model.safetensors",

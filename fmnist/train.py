@@ -1,19 +1,24 @@
 """`python -m fmnist.train --recipe airnet-quick`: train in this process, without Ray, and leave a run folder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 
+from fmnist.board import FOLDER as BOARD
+from fmnist.board import Board
 from fmnist.checkpoint import describe, load_state, save_checkpoint, save_state
 from fmnist.cli import chosen, command
 from fmnist.config import TrainConfig
-from fmnist.data import find_data, load_info, load_train, split_train
+from fmnist.data import NOT_NAMED, DataInfo, Source, Split, find_data, load_info, load_train, split_train
 from fmnist.device import default_device, resolve, set_threads
 from fmnist.errors import InputError
-from fmnist.loop import DivergedError, check_batches, train_epochs
-from fmnist.models import build_model, count_parameters
+from fmnist.listing import list_models, list_recipes, show
+from fmnist.loop import DivergedError, TrainState, check_batches, start_training, train_epochs
+from fmnist.models import count_parameters
+from fmnist.plan import measure_speed
 from fmnist.progress import TrainingBar
 from fmnist.recipes import RECIPES
 from fmnist.run import RUNS, is_complete, open_run, write_json
@@ -30,67 +35,88 @@ class TrainOptions:
     """
 
     recipe: str = "airnet-quick"
-    """Named config whose values are the defaults of the flags below: see fmnist/recipes.py."""
+    """Named config whose values are the defaults of the flags below: --list-recipes shows them."""
     name: str | None = None
     """Name of the run folder, runs/NAME; by default the time."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on with runs/NAME after its last whole epoch, exactly as if it had not been interrupted."""
-    data: str | None = None
-    """Folder with the four files of the MNIST format; by default Fashion-MNIST is found or fetched."""
-    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show the plan, measured on a few batches, and stop."""
+    list_models: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show the networks, and stop."""
+    list_recipes: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show the recipes, and stop."""
+    source: Annotated[Source, tyro.conf.arg(name="")] = NOT_NAMED
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
     """What to train."""
 
 
 def main(options: TrainOptions) -> None:
-    console = Console()
+    if show({list_models: options.list_models, list_recipes: options.list_recipes}):
+        return
+    console = Console(highlight=False, soft_wrap=True)
     if is_complete(options.name, options.resume):
         console.print(f"{RUNS}/{options.name} is complete: nothing to do")
         return
     device = default_device()
-    config = resolve(options.config, device)
-    folder = find_data(options.data)
+    folder = find_data(options.source)
     info = load_info(folder)
-    model = build_model(config, classes=len(info.classes))
-    train, validation = split_train(
-        load_train(folder), validation_images=config.validation_images, train_images=config.train_images
-    )
-    check_batches(config, len(train))
+    config, train, validation = split_train(resolve(options.config, device), load_train(folder, info))
+    check_batches(config, train)
+    set_threads(config)
+    fresh = start_training(config, train, len(info.classes), device)
+    what = f"{config.model}, {count_parameters(fresh.model):,} parameters, {len(train):,} images of {info.name}"
+    how = f"{config.epochs} epochs, {config.precision} on {device.type}"
+    if options.dry_run:
+        speed = measure_speed(config, train, len(info.classes), device)
+        minutes = config.epochs * len(train) / speed / 60
+        console.print(f"plan: {what}, {how}: {speed:,.0f} images/s, about {minutes:.1f} minutes")
+        return
     run = open_run(options.name, resume=options.resume)
     state_path = run / STATE_FILE
     resume = load_state(state_path) if options.resume and state_path.exists() else None
-    history: list[dict[str, Any]] = resume["history"] if resume else []
     if resume:
-        model.load_state_dict(resume["model"])  # killed after the last epoch, there may be none left to run
+        fresh.load_state_dict(resume)  # which raises before anything is written if the config is another
     write_json(run / "config.json", describe(config, info))
-    console.print(
-        f"[bold]{run}[/]: {config.model}, {count_parameters(model):,} parameters, {len(train):,} images, "
-        f"{config.epochs} epochs, {config.precision} on {device.type}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    set_threads(config)
+    console.print(f"[bold]{run}[/]: {what}, {how}")
+    history: list[dict[str, Any]] = resume["history"] if resume else []
     with stage(run, "train") as found:
-        try:
-            with TrainingBar(config.epochs, config.model, console) as bar:
-                for metrics, state in train_epochs(
-                    config, train, validation, classes=len(info.classes), device=device, on_step=bar.on_step, resume=resume
-                ):
-                    bar.on_epoch(metrics)
-                    history.append(metrics.to_dict())
-                    save_state(state_path, state.state_dict() | {"history": history})
-                    model = state.model
-        except DivergedError as error:
-            raise InputError(str(error)) from error
-        accuracy = history[-1]["validation_accuracy"]
-        found |= {"validation_accuracy": accuracy, "config": config.to_dict()}
-    save_checkpoint(run / "best", model, config, info, {"validation_accuracy": accuracy, "epochs": history})
-    console.print(
-        f"saved in {run / 'best'}; next: python -m fmnist.evaluate {run}, or python -m export.to_onnx {run}",
-        highlight=False,
-        soft_wrap=True,
-    )
+        state = _train(config, train, validation, info, run, console, history, resume) or fresh
+        kept = history[state.kept_epoch - 1]
+        found |= {"validation_accuracy": kept["validation_accuracy"], "config": config.to_dict()}
+    metrics = {"validation_accuracy": kept["validation_accuracy"], "epoch": state.kept_epoch, "epochs": history}
+    save_checkpoint(run / "best", state.model, config, info, metrics)
+    console.print(f"saved in {run / 'best'}; next: python -m fmnist.evaluate {run}, or python -m export.to_onnx {run}")
+
+
+def _train(
+    config: TrainConfig,
+    train: Split,
+    validation: Split | None,
+    info: DataInfo,
+    run: Path,
+    console: Console,
+    history: list[dict[str, Any]],
+    resume: dict[str, Any] | None,
+) -> TrainState | None:
+    """Train what is left, saving after each epoch; add to `history`. None if nothing was left."""
+    state, classes = None, len(info.classes)
+    try:
+        with TrainingBar(config.epochs, config.model, console) as bar, Board(run / BOARD, len(history)) as board:
+            for metrics, state in train_epochs(
+                config, train, validation, classes=classes, device=default_device(), on_step=bar.on_step, resume=resume
+            ):
+                history.append(metrics.to_dict())
+                save_state(run / STATE_FILE, state.state_dict() | {"history": history})
+                bar.on_epoch(metrics)
+                board.on_epoch(metrics.to_dict())
+    except DivergedError as error:
+        raise InputError(str(error)) from error
+    if state is not None and state.kept_epoch < state.epoch:
+        console.print(f"stopped early: no better validation loss since epoch {state.kept_epoch}, whose weights are kept")
+    return state
 
 
 if __name__ == "__main__":
     recipe = chosen("--recipe", RECIPES, TrainOptions.recipe)
-    command(TrainOptions, main, default=TrainOptions(config=recipe))
+    command(TrainOptions, main, default=TrainOptions(config=recipe.config))

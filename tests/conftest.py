@@ -2,7 +2,6 @@
 
 import os
 import runpy
-import struct
 import subprocess
 import sys
 import tempfile
@@ -12,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
-from fmnist.data import CLASSES, Split, accept, find_data, load_test, load_train
+from fmnist.data import CLASSES, DataInfo, Split, find_data, load_info, load_test, load_train
+from fmnist.idx import write_idx
+from fmnist.run import HELD
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,31 +25,33 @@ def data_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def train(data_folder: Path) -> Split:
-    return load_train(data_folder)
+def info(data_folder: Path) -> DataInfo:
+    return load_info(data_folder)
 
 
 @pytest.fixture(scope="session")
-def official_test(data_folder: Path) -> Split:
-    return load_test(data_folder)
+def train(data_folder: Path, info: DataInfo) -> Split:
+    return load_train(data_folder, info)
 
 
-def write_idx(folder: Path, prefix: str, split: Split) -> None:
-    """Write a split in the MNIST file format."""
-    for kind, values in (("images-idx3", split.images), ("labels-idx1", split.labels)):
-        shape = values.shape
-        header = struct.pack(f">{1 + len(shape)}I", 0x800 + len(shape), *shape)
-        (folder / f"{prefix}-{kind}-ubyte").write_bytes(header + values.to(torch.uint8).numpy().tobytes())
+@pytest.fixture(scope="session")
+def official_test(data_folder: Path, info: DataInfo) -> Split:
+    return load_test(data_folder, info)
+
+
+def write_split(folder: Path, prefix: str, split: Split) -> None:
+    """Write a split in MNIST's file format."""
+    write_idx(folder / f"{prefix}-images-idx{split.images.ndim}-ubyte", split.images.numpy())
+    write_idx(folder / f"{prefix}-labels-idx1-ubyte", split.labels.byte().numpy())
 
 
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory: pytest.TempPathFactory, train: Split, official_test: Split) -> Path:
-    """3,000 training and 500 test images of the real set, accepted as a data set of one's own."""
+    """3,000 training and 500 test images of the real set, as a data set of one's own."""
     folder = tmp_path_factory.mktemp("small")
-    write_idx(folder, "train", Split(train.images[:3000], train.labels[:3000]))
-    write_idx(folder, "t10k", Split(official_test.images[:500], official_test.labels[:500]))
+    write_split(folder, "train", Split(train.images[:3000], train.labels[:3000]))
+    write_split(folder, "t10k", Split(official_test.images[:500], official_test.labels[:500]))
     (folder / "labels.txt").write_text("\n".join(CLASSES) + "\n")
-    accept(folder)
     return folder
 
 
@@ -107,6 +109,8 @@ def call(
         with pytest.raises(SystemExit) as ended, warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # that the module is imported already
             runpy.run_module(module, run_name="__main__")
+        while HELD:  # as the end of the process would
+            HELD.popitem()[1].release()
         captured = capsys.readouterr()
         return Outcome(int(ended.value.code or 0), captured.out + captured.err)
 

@@ -1,7 +1,9 @@
 """`python -m tune.search`: search with ASHA, retrain the winner under Ray Train on all training images, test it once."""
 
+import dataclasses
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,20 +12,25 @@ from rich.console import Console
 
 from cluster.connect import Resources, cluster
 from cluster.job import fit, place
+from fmnist.board import FOLDER as BOARD
 from fmnist.checkpoint import Checkpoint, describe, save_checkpoint
 from fmnist.cli import chosen, command
-from fmnist.data import DataInfo, Split, find_data, load_info, load_test, load_train, split_train
+from fmnist.config import TrainConfig
+from fmnist.data import NOT_NAMED, DataInfo, Source, Split, find_data, load_info, load_test, load_train, split_train
 from fmnist.device import default_device, resolve
 from fmnist.errors import InputError, check
 from fmnist.evaluate import evaluate
+from fmnist.listing import list_models, show
+from fmnist.models import build_model
 from fmnist.plots import plot_confusion, plot_training
-from fmnist.run import RUNS, is_complete, open_run, read_json, write_json
+from fmnist.run import RUNS, hold, is_complete, open_run, read_json, write_json
 from fmnist.summary import SUMMARY, stage
-from tune.asha import Asha, rungs
-from tune.live import SearchView, TrialRecord, read_trials, winner
+from tune.asha import Asha
+from tune.live import JOURNAL, SearchView, TrialRecord, read_trials, winner
+from tune.plan import Plan, make_plan, measure, network_of, plan_lines
 from tune.presets import PRESETS, SearchConfig
 from tune.report import plot_search
-from tune.space import SPACES, candidates
+from tune.space import candidates, list_spaces, load_space
 from tune.trial import run_trial, to_arrays
 
 for name, value in {
@@ -37,6 +44,8 @@ import ray.tune  # noqa: E402  # after the settings that it reads
 
 RETRAIN = "retrain"
 DEVICE_PRESET = {"cuda": "gpu", "cpu": "laptop"}
+MEASURED_NETWORKS = 8
+"""A plan measures so many of a space's networks, and takes the others to be like them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,154 +62,206 @@ class SearchOptions:
     """Name of the run folder, runs/NAME; by default the time."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on with runs/NAME: no trial that is done runs again."""
-    data: str | None = None
-    """Folder with the four files of the MNIST format; by default Fashion-MNIST is found or fetched."""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show the plan, measured on a few batches, and stop."""
+    price_per_hour: float = 0.0
+    """Price of an hour of each node, in any currency: the plan then says what the search will cost."""
+    verbose: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Let Ray say what it does, and print a line per trial in place of the live table."""
+    list_spaces: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show the built-in search spaces, and stop."""
+    list_models: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show the networks, and stop."""
+    source: Annotated[Source, tyro.conf.arg(name="")] = NOT_NAMED
     address: str | None = None
     """Ray cluster to join, such as auto or ray://host:10001; by default one is started on this machine."""
-    search: Annotated[SearchConfig, tyro.conf.arg(name="")]
+    search: Annotated[SearchConfig, tyro.conf.arg(name="")] = field(default_factory=SearchConfig)
+
+    def __post_init__(self) -> None:
+        check(self.price_per_hour >= 0, f"price_per_hour={self.price_per_hour}: it must be at least 0")
 
 
 def main(options: SearchOptions) -> None:
-    console = Console()
+    if show({list_spaces: options.list_spaces, list_models: options.list_models}):
+        return
+    console = Console(highlight=False, soft_wrap=True)
     if is_complete(options.name, options.resume):
         run = RUNS / str(options.name)
-        console.print(f"{run} is complete: nothing to do; see python -m fmnist.summary {run}", highlight=False, soft_wrap=True)
+        console.print(f"{run} is complete: nothing to do; see python -m fmnist.summary {run}")
         return
-    config = options.search
-    folder = find_data(options.data)
-    info, train = load_info(folder), load_train(folder)
-    mine = {"search": config.to_dict(), **describe(resolve(config.base, default_device()), info)}
-    if options.resume and options.name:
+    space = load_space(options.search.space, options.search.base)
+    folder = find_data(options.source)
+    info = load_info(folder)
+    train = load_train(folder, info)
+    base, training, validation = split_train(options.search.base, train)
+    assert validation is not None, "SearchConfig holds some out"
+    config = dataclasses.replace(options.search, base=base)
+    drawn = candidates(space, config.trials, config.search_seed)
+    for candidate in drawn:
+        build_model(base.replace(**candidate), info.problem)  # a network that cannot be is told before anything starts
+    mine = {"search": config.to_dict() | {"space_values": space}, **describe(resolve(base, default_device()), info)}
+    if options.resume and options.name and (RUNS / options.name).is_dir():
+        hold(RUNS / options.name)
         _check_same(RUNS / options.name / "config.json", mine)
-    with cluster(options.address) as resources:
-        run = open_run(options.name, resume=options.resume)
+    with cluster(options.address, verbose=options.verbose) as resources:
+        run = None if options.dry_run else open_run(options.name, resume=options.resume)
+        done = read_trials(run / JOURNAL) if run else []
+        job = SearchJob(config, drawn, done, train, training, validation, info, resources, console, options.verbose)
+        if run is None:
+            show_plan(job, job.plan(), "plan", options.price_per_hour)
+            return
         write_json(run / "config.json", mine)
-        best = search(run, config, train, info, resources, console)
-        retrain(run, config, best, train, load_test(folder), info, resources, console)
+        best = search(run, job, options.price_per_hour)
+        retrain(run, job, best, load_test(folder, info))
     accuracy = read_json(run / SUMMARY)["test_accuracy"]
-    console.print(
-        f"test accuracy {accuracy:.2%}; saved in {run / 'best'}; next: python -m export.to_onnx {run}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(f"test accuracy {accuracy:.2%}; saved in {run / 'best'}; next: python -m export.to_onnx {run}")
 
 
-def search(run: Path, config: SearchConfig, train: Split, info: DataInfo, resources: Resources, console: Console) -> TrialRecord:
+@dataclass(slots=True)
+class SearchJob:
+    """A search to be run: what is tried, on which data, on what."""
+
+    config: SearchConfig
+    """Its base has the number of validation images decided."""
+    drawn: list[dict[str, Any]]
+    """The candidates, by number."""
+    done: list[TrialRecord]
+    """Trials of an earlier session."""
+    train: Split
+    """The whole official training set, for the winner."""
+    training: Split
+    validation: Split
+    info: DataInfo
+    resources: Resources
+    console: Console
+    verbose: bool = False
+
+    @property
+    def base(self) -> TrainConfig:
+        """What every trial shares: on a CPU one thread each, unless the config says more."""
+        on_cpu = not self.resources.gpus
+        return self.config.base.replace(threads=self.config.base.threads or 1) if on_cpu else self.config.base
+
+    @property
+    def share(self) -> dict[str, float]:
+        """What a trial takes, as Ray names it."""
+        gpu = {"GPU": self.config.gpus_per_trial} if self.resources.gpus else {}
+        return {"CPU": self.base.threads or 1} | gpu
+
+    @property
+    def at_once(self) -> int:
+        """Raises InputError if not even one trial fits."""
+        fitting = min(int(getattr(self.resources, f"{kind.lower()}s") / amount) for kind, amount in self.share.items())
+        check(fitting >= 1, f"base.threads={self.base.threads}: the cluster has {self.resources.cpus} CPU threads")
+        return min(self.config.concurrent_trials or fitting, fitting)
+
+    @property
+    def todo(self) -> list[dict[str, Any]]:
+        """Number and candidate of each trial that is not done."""
+        done = {record.number for record in self.done}
+        return [{"number": n, "candidate": candidate} for n, candidate in enumerate(self.drawn) if n not in done]
+
+    def plan(self) -> Plan:
+        """Measure a few batches of each network, and estimate. Raises InputError if none can be trained."""
+        configs = [self.base.replace(**trial["candidate"]) for trial in self.todo]
+        networks = list({network_of(config): config for config in configs}.values())[:MEASURED_NETWORKS]
+        placement = place(self.resources)
+        worker = {"CPU": placement.cpus_per_worker} | ({"GPU": placement.gpus_per_worker} if placement.gpus_per_worker else {})
+        with self.console.status("measuring a few batches of each network for the plan"):
+            speeds = measure(networks, self.training, len(self.info.classes), self.at_once, self.share, worker)
+        return make_plan(
+            self.config, configs, len(self.training), len(self.train), speeds, self.at_once, placement.workers, self.resources
+        )
+
+
+def show_plan(job: SearchJob, plan: Plan, title: str, price_per_hour: float) -> None:
+    lines = plan_lines(plan, job.resources, price_per_hour, job.config.time_budget_s)
+    job.console.print("\n".join((f"[bold]{title}[/]", *(f"  {line}" for line in lines))))
+
+
+def search(run: Path, job: SearchJob, price_per_hour: float = 0.0) -> TrialRecord:
     """Run the trials that are not done yet; give the winner.
 
     Raises:
         InputError: no trial gave a result.
     """
-    journal = run / "search/trials.jsonl"
-    done = read_trials(journal)
-    found_before = {record.number for record in done}
-    todo = [
-        {"number": number, "candidate": candidate}
-        for number, candidate in enumerate(candidates(SPACES[config.space], config.trials, config.search_seed))
-        if number not in found_before
-    ]
-    if todo and not (run / RETRAIN).exists():  # once the winner is chosen, the search is closed
-        with stage(run, "search"):
-            done = _run_trials(run, config, todo, done, train, info, resources, console)
+    done = job.done
+    if job.todo and not (run / RETRAIN).exists():  # once the winner is chosen, the search is closed
+        with stage(run, "search") as found:
+            plan = job.plan()
+            show_plan(job, plan, str(run), price_per_hour)
+            found["plan_s"] = {"search": round(plan.search_s, 1), "retrain": round(plan.retrain_s, 1)}
+            done = _run_trials(run, job, plan)
     best = winner(done)
     if best is None:
         reasons = "; ".join(sorted({record.outcome for record in done})) or "no trial started within the time budget"
-        raise InputError(f"no trial gave a result ({reasons}); see {journal}")
+        raise InputError(f"no trial gave a result ({reasons}); see {run / JOURNAL}")
     plot_search(done, run / "figures/search.png")
     return best
 
 
-def _run_trials(
-    run: Path,
-    config: SearchConfig,
-    todo: list[dict[str, Any]],
-    done: list[TrialRecord],
-    train: Split,
-    info: DataInfo,
-    resources: Resources,
-    console: Console,
-) -> list[TrialRecord]:
-    base = config.base
-    on_gpu = resources.gpus > 0
-    if not on_gpu and not base.threads:
-        base = base.replace(threads=1)
-    share: dict[str, float] = {"cpu": base.threads or 1} | ({"gpu": config.gpus_per_trial} if on_gpu else {})
-    fitting = int(resources.gpus / config.gpus_per_trial) if on_gpu else resources.cpus // (base.threads or 1)
-    at_once = min(config.concurrent_trials or fitting, fitting)
-    check(at_once >= 1, f"base.threads={base.threads}: the cluster has {resources.cpus} CPU threads")
-    shown_rungs = ", ".join(map(str, rungs(config.grace_epochs, config.reduction_factor, base.epochs))) or "none"
-    training, validation = split_train(train, validation_images=base.validation_images, train_images=base.train_images)
-    assert validation is not None
-    limit = f", at most {config.time_budget_s:.0f} s" if config.time_budget_s else ""
-    console.print(
-        f"[bold]{run}[/]: {len(todo)} trials of up to {base.epochs} epochs on {len(training):,} images, rungs at {shown_rungs}, "
-        f"{at_once} at once on {resources}{limit}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    scheduler = Asha(config.grace_epochs, config.reduction_factor, base.epochs, (r.curve for r in done))
-    view = SearchView(run / "search/trials.jsonl", base, config.trials, done, scheduler, console)
+def _run_trials(run: Path, job: SearchJob, plan: Plan) -> list[TrialRecord]:
+    config, base = job.config, job.base
+    scheduler = Asha(config.grace_epochs, config.reduction_factor, base.epochs, (record.curve for record in job.done))
+    live = job.console.is_terminal and not job.verbose
+    view = SearchView(run, base, job.done, scheduler, plan, config.time_budget_s, job.console, live=live)
     trainable = ray.tune.with_resources(
         ray.tune.with_parameters(
-            run_trial, base=base, train=to_arrays(training), validation=to_arrays(validation), classes=len(info.classes)
+            run_trial,
+            base=base,
+            train=to_arrays(job.training),
+            validation=to_arrays(job.validation),
+            classes=len(job.info.classes),
         ),
-        share,
+        {kind.lower(): amount for kind, amount in job.share.items()},
     )
     tuner = ray.tune.Tuner(
         trainable,
-        param_space={"trial": ray.tune.grid_search(todo)},
+        param_space={"trial": ray.tune.grid_search(job.todo)},
         tune_config=ray.tune.TuneConfig(
             scheduler=scheduler,
-            max_concurrent_trials=at_once,
+            max_concurrent_trials=job.at_once,
             reuse_actors=True,
             time_budget_s=config.time_budget_s or None,
             trial_dirname_creator=lambda trial: f"trial_{trial.config['trial']['number']:04}",
         ),
-        run_config=ray.tune.RunConfig(name="search", storage_path=str(run.absolute()), callbacks=[view], verbose=0),
+        run_config=ray.tune.RunConfig(
+            name="search", storage_path=str(run.absolute()), callbacks=[view], verbose=2 if job.verbose else 0
+        ),
     )
     with view:
         tuner.fit()
     return list(view.records.values())
 
 
-def retrain(
-    run: Path,
-    config: SearchConfig,
-    best: TrialRecord,
-    train: Split,
-    test: Split,
-    info: DataInfo,
-    resources: Resources,
-    console: Console,
-) -> None:
+def retrain(run: Path, job: SearchJob, best: TrialRecord, test: Split) -> None:
     """Train the winner on all training images under Ray Train, its schedule frozen; test it once; save it to best/."""
-    final = best.config.replace(
-        train_images=0, validation_images=0, epochs=config.retrain_epochs or best.config.epochs, threads=config.base.threads
-    )
-    placement = place(resources)
-    console.print(
-        f"winner: trial {best.number}, validation {best.curve[-1]:.2%}; retrained on all {len(train):,} images by {placement}",
-        highlight=False,
-        soft_wrap=True,
+    config, info = job.config, job.info
+    epochs = config.retrain_epochs or (best.kept_epoch if best.config.early_stopping else best.config.epochs)
+    final = best.config.replace(train_images=0, validation_images=0, early_stopping=0, epochs=epochs, threads=config.base.threads)
+    placement = place(job.resources)
+    job.console.print(
+        f"winner: trial {best.number}, validation {best.accuracy:.2%}; retrained on all {len(job.train):,} images by {placement}"
     )
     with stage(run, "retrain") as found:
         trained = fit(
             final,
-            train,
+            job.train,
             None,
             classes=len(info.classes),
             placement=placement,
             folder=run / RETRAIN,
+            board=run / BOARD / "winner",
             title="winner",
-            console=console,
+            console=job.console,
         )
         metrics = evaluate(Checkpoint(trained.model, trained.config, info, {}), test, default_device())
         plot_training(trained.history, run / "figures/training.png")
         plot_confusion(metrics["confusion"], info.classes, run / "figures/confusion.png")
-        record = {"validation_accuracy": best.curve[-1], "trial": best.number, "test": metrics, "epochs": trained.history}
+        record = {"validation_accuracy": best.accuracy, "trial": best.number, "test": metrics, "epochs": trained.history}
         found |= {
-            "validation_accuracy": best.curve[-1],
-            "trial_images": config.base.train_images or len(train) - config.base.validation_images,
+            "validation_accuracy": best.accuracy,
+            "trial_images": len(job.training),
             "test_accuracy": metrics["accuracy"],
             "test_images": metrics["images"],
             "config": trained.config.to_dict(),
@@ -214,8 +275,8 @@ def _check_same(path: Path, mine: dict[str, Any]) -> None:
     if not path.exists():
         return
     saved = read_json(path)
-    for part in ("search", "train"):
-        for key, value in mine[part].items():
+    for part in ("search", "train", "data"):
+        for key, value in json.loads(json.dumps(mine[part])).items():
             was = saved[part].get(key)
             check(
                 was == value, f"{key}={value!r}: {path.parent} was started with {was!r}; resume with that, or choose another --name"

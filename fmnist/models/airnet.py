@@ -1,8 +1,8 @@
-"""airnet: a small, fast network in the shape of cifar10-airbench94 (Keller Jordan, 2024), for 28×28 gray images."""
+"""airnet: a small, fast network in the shape of cifar10-airbench94 (Keller Jordan, 2024), for small images."""
 
 from torch import Tensor, nn
 
-from fmnist.config import TrainConfig
+from fmnist.config import Problem, TrainConfig
 from fmnist.errors import check
 
 STEM_CHANNELS = 16
@@ -28,22 +28,24 @@ class Block(nn.Module):
 class AirNet(nn.Module):
     """A 2×2 convolution, three blocks that halve the map (27, 13, 6, 3), one max-pool over what is left, one linear layer.
 
-    With the default widths it has 282,746 parameters.
+    With the default widths it has 282,746 parameters for 28×28 gray images and 10 classes.
     """
 
-    def __init__(self, widths: tuple[int, ...], classes: int) -> None:
+    def __init__(self, widths: tuple[int, ...], problem: Problem) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, STEM_CHANNELS, 2), nn.GELU())
+        self.stem = nn.Sequential(nn.Conv2d(problem.channels, STEM_CHANNELS, 2), nn.GELU())
         channels = (STEM_CHANNELS, *widths)
         self.blocks = nn.Sequential(*(Block(c_in, c_out) for c_in, c_out in zip(channels, widths, strict=False)))
-        self.pool = nn.MaxPool2d(3)
-        self.head = nn.Linear(widths[-1], classes)
+        self.pool = nn.MaxPool2d((problem.size - 1) // 2 ** len(widths))
+        self.head = nn.Linear(widths[-1], problem.classes)
 
-    def forward(self, images: Tensor) -> Tensor:  # (B, 1, 28, 28) -> (B, classes)
+    def forward(self, images: Tensor) -> Tensor:  # (B, channels, H, W) -> (B, classes)
         return self.head(self.pool(self.blocks(self.stem(images))).flatten(1))
 
 
-def build_airnet(config: TrainConfig, classes: int) -> nn.Module:
+def build_airnet(config: TrainConfig, problem: Problem) -> nn.Module:
+    """Small and fast, after cifar10-airbench; widths 24 64 128."""
     widths = config.widths or (24, 64, 128)
     check(len(widths) == 3, f"widths={widths}: airnet takes three, one per block, such as 24 64 128")
-    return AirNet(widths, classes)
+    check(problem.size >= 9, f"images of {problem.size}×{problem.size}: airnet needs 9×9 or more")
+    return AirNet(widths, problem)

@@ -1,9 +1,13 @@
-"""ResNet-18 (He et al., 2015) with a stem for 28×28 images: one 3×3 convolution of stride 1 and no pooling."""
+"""Residual networks (He et al., 2015) with a stem for small images: one 3×3 convolution of stride 1 and no pooling.
+
+ResNet-18 and ResNet-34 have the four stages of the paper's ImageNet networks, ResNet-20 the three of its CIFAR-10 ones (section
+4.2), here with 1×1 shortcuts where the shape changes.
+"""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmnist.config import TrainConfig
+from fmnist.config import Problem, TrainConfig
 from fmnist.errors import check
 
 
@@ -28,9 +32,9 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """Stages of basic blocks; each stage after the first halves the map (28, 14, 7, 4)."""
 
-    def __init__(self, depths: tuple[int, ...], widths: tuple[int, ...], classes: int) -> None:
+    def __init__(self, depths: tuple[int, ...], widths: tuple[int, ...], problem: Problem) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(problem.channels, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
         blocks: list[nn.Module] = []
         channels = widths[0]
         for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
@@ -39,13 +43,29 @@ class ResNet(nn.Module):
                 channels = width
         self.blocks = nn.Sequential(*blocks)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Linear(channels, classes)
+        self.head = nn.Linear(channels, problem.classes)
 
-    def forward(self, images: Tensor) -> Tensor:  # (B, 1, 28, 28) -> (B, classes)
+    def forward(self, images: Tensor) -> Tensor:  # (B, channels, H, W) -> (B, classes)
         return self.head(self.pool(self.blocks(self.stem(images))).flatten(1))
 
 
-def build_resnet18(config: TrainConfig, classes: int) -> nn.Module:
-    widths = config.widths or (64, 128, 256, 512)
-    check(len(widths) == 4, f"widths={widths}: resnet18 takes four, one per stage, such as 16 32 64 128")
-    return ResNet((2, 2, 2, 2), widths, classes)
+def _build(config: TrainConfig, problem: Problem, depths: tuple[int, ...], widths: tuple[int, ...]) -> nn.Module:
+    chosen = config.widths or widths
+    example = " ".join(str(width // 4) for width in widths)
+    check(len(chosen) == len(depths), f"widths={chosen}: {config.model} takes {len(depths)}, one per stage, such as {example}")
+    return ResNet(depths, chosen, problem)
+
+
+def build_resnet18(config: TrainConfig, problem: Problem) -> nn.Module:
+    """ResNet-18, 3×3 stem; widths 64 128 256 512."""
+    return _build(config, problem, (2, 2, 2, 2), (64, 128, 256, 512))
+
+
+def build_resnet20(config: TrainConfig, problem: Problem) -> nn.Module:
+    """ResNet-20 as for CIFAR-10; widths 16 32 64."""
+    return _build(config, problem, (3, 3, 3), (16, 32, 64))
+
+
+def build_resnet34(config: TrainConfig, problem: Problem) -> nn.Module:
+    """ResNet-34, 3×3 stem; widths 64 128 256 512."""
+    return _build(config, problem, (3, 4, 6, 3), (64, 128, 256, 512))

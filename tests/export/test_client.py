@@ -6,15 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
-from export import client
 from export.bundle import write_bundle
-from export.client import Client, ClientError, to_pixels
+from export.client import Client, ClientError
 from export.to_onnx import to_onnx
 from fmnist.checkpoint import Checkpoint
-from fmnist.data import IMAGE_SIZE, Split
+from fmnist.data import Split
 from fmnist.evaluate import compute_logits
 from tests.conftest import ROOT
 
@@ -35,32 +33,6 @@ def test_answers_are_pytorchs(bundle: Path, checkpoint: Checkpoint, official_tes
     assert len(best) == 3
     assert best[0][0] == checkpoint.data.classes[int(expected[0].argmax())]
     assert best[0][1] == pytest.approx(float(expected[0].max()), abs=1e-5)
-
-
-def test_images_of_the_data_set_are_taken_as_they_are(official_test: Split) -> None:
-    pixels = official_test.images[3].numpy()
-    assert np.array_equal(to_pixels(Image.fromarray(pixels)), pixels)
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "LA", "I;16", "1"])
-def test_any_mode_and_size_is_fitted(mode: str, official_test: Split) -> None:
-    photo = ImageOps.invert(Image.fromarray(official_test.images[0].numpy()).resize((140, 140)))  # an ankle boot on white
-    image = Image.fromarray(np.asarray(photo, np.uint16) * 257) if mode == "I;16" else photo.convert(mode)
-    pixels = to_pixels(image)
-    assert pixels.shape == (28, 28)
-    assert pixels.dtype == np.uint8
-    assert pixels[0].mean() < 30
-    assert pixels.mean() > 30
-
-
-def test_longer_side_fills_and_the_rest_is_centred() -> None:
-    image = Image.new("L", (400, 400), 255)
-    image.paste(0, (100, 50, 200, 350))  # a dark bar, 100 wide and 300 high
-    pixels = to_pixels(image)
-    assert (pixels > 127).any(1).sum() == 28
-    columns = np.flatnonzero((pixels > 127).any(0))
-    assert 8 <= len(columns) <= 11
-    assert abs((columns[0] + columns[-1]) / 2 - 13.5) <= 1
 
 
 def test_changed_model_is_refused(bundle: Path, tmp_path: Path) -> None:
@@ -107,9 +79,3 @@ def test_predicts_where_there_is_no_pytorch(bare_python: Path, bundle: Path, off
         assert bad.returncode == 2
         assert bad.stderr.startswith("error: image=")
         assert label in bad.stdout
-
-
-def test_client_and_package_agree_on_the_image_size(checkpoint: Checkpoint) -> None:
-    pixels = torch.zeros(1, client.SIZE, client.SIZE, dtype=torch.uint8)
-    assert client.SIZE == IMAGE_SIZE
-    assert checkpoint.model(pixels).shape == (1, 10)

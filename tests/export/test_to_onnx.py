@@ -3,24 +3,25 @@ from pathlib import Path
 
 import onnx
 import pytest
+import torch
 
 from export.bundle import write_bundle
 from export.to_onnx import to_onnx
 from export.verify import verify
 from fmnist.checkpoint import Checkpoint
 from fmnist.config import TrainConfig
-from fmnist.data import CLASSES, SHA256, Split, load_info
+from fmnist.data import CLASSES, SHA256, DataInfo, Split
 from fmnist.models import MODELS, build_model
 from tests.conftest import ROOT
 
-WIDTHS = {"airnet": (4, 8, 8), "resnet18": (4, 8, 8, 8)}
+WIDTHS = {"lenet": (), "airnet": (4, 8, 8), "resnet18": (4, 8, 8, 8), "resnet34": (4, 8, 8, 8), "wideresnet28": (4, 8, 8)}
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_every_network_exports_and_verifies(name: str, data_folder: Path, official_test: Split, tmp_path: Path) -> None:
-    config = TrainConfig.from_dict({"model": name, "widths": WIDTHS.get(name, ())})
-    model = build_model(config, classes=10, pixel_mean=73.0, pixel_std=90.0).eval()
-    made = Checkpoint(model, config, load_info(data_folder), {})
+def test_every_network_exports_and_verifies(name: str, info: DataInfo, official_test: Split, tmp_path: Path) -> None:
+    config = TrainConfig.from_dict({"model": name, "widths": WIDTHS.get(name, (4, 8, 8))})
+    model = build_model(config, info.problem, torch.full((1, 1, 1), 73.0), torch.full((1, 1, 1), 90.0)).eval()
+    made = Checkpoint(model, config, info, {})
     path = write_bundle(tmp_path, to_onnx(made), made)
     parity = verify(path, made, official_test, "cpu")
     assert parity.images == 10000

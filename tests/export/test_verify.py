@@ -88,7 +88,7 @@ def test_tampered_graphs_fail(
 def test_another_checkpoint_fails(exported: bytes, checkpoint: Checkpoint, official_test: Split, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(exported)
     torch.manual_seed(1)
-    model = type(checkpoint.model)(checkpoint.model.network, 70.0, 90.0).eval()
+    model = type(checkpoint.model)(checkpoint.model.network, torch.full((1, 1, 1), 70.0), torch.full((1, 1, 1), 90.0)).eval()
     other = Checkpoint(model, checkpoint.config, checkpoint.data, {})
     with pytest.raises(VerificationError, match="logits differ"):
         verify(tmp_path / "model.onnx", other, official_test, "cpu")

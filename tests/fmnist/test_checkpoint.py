@@ -16,7 +16,9 @@ INFO = DataInfo("some", ("a", "b", "c"), {"x": "y"})
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     config = TrainConfig(model="airnet", widths=(4, 8, 8))
-    model = build_model(config, classes=3, pixel_mean=70.0, pixel_std=80.0).to(memory_format=torch.channels_last)
+    model = build_model(config, INFO.problem, torch.full((1, 1, 1), 70.0), torch.full((1, 1, 1), 80.0)).to(
+        memory_format=torch.channels_last
+    )
     save_checkpoint(tmp_path / "best", model, config, INFO, {"validation_accuracy": 0.5})
     return tmp_path / "best"
 

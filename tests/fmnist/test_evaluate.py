@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from fmnist.checkpoint import Checkpoint
-from fmnist.config import TrainConfig
-from fmnist.data import load_info
+from fmnist.config import Problem, TrainConfig
+from fmnist.data import Source, load_info
 from fmnist.errors import InputError
 from fmnist.evaluate import classification_metrics, compute_logits, held_out_split
 from fmnist.models import build_model
@@ -34,7 +34,7 @@ def test_auroc_is_a_ranking_and_null_for_a_class_that_does_not_occur() -> None:
 
 
 def test_evaluation_leaves_the_mode_as_it_was() -> None:
-    model = build_model(TrainConfig(model="airnet", widths=(4, 4, 4)), classes=10).train()
+    model = build_model(TrainConfig(model="airnet", widths=(4, 4, 4)), Problem(10)).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     compute_logits(model, torch.randint(0, 256, (700, 28, 28), dtype=torch.uint8))
     assert model.training
@@ -43,16 +43,16 @@ def test_evaluation_leaves_the_mode_as_it_was() -> None:
 
 def checkpoint(data_folder: Path, validation_images: int) -> Checkpoint:
     config = TrainConfig(model="lenet", validation_images=validation_images)
-    return Checkpoint(build_model(config, classes=10), config, load_info(data_folder), {})
+    return Checkpoint(build_model(config, Problem(10)), config, load_info(data_folder), {})
 
 
 def test_images_trained_on_are_refused(data_folder: Path) -> None:
     with pytest.raises(InputError, match="trained on all"):
-        held_out_split(checkpoint(data_folder, 0), "validation", str(data_folder))
-    assert len(held_out_split(checkpoint(data_folder, 5000), "validation", str(data_folder))) == 5000
-    assert len(held_out_split(checkpoint(data_folder, 0), "test", str(data_folder))) == 10000
+        held_out_split(checkpoint(data_folder, 0), "validation", Source(data=str(data_folder)))
+    assert len(held_out_split(checkpoint(data_folder, 5000), "validation", Source(data=str(data_folder)))) == 5000
+    assert len(held_out_split(checkpoint(data_folder, 0), "test", Source(data=str(data_folder)))) == 10000
 
 
 def test_another_data_set_is_refused(data_folder: Path, small_data: Path) -> None:
     with pytest.raises(InputError, match="another set"):
-        held_out_split(checkpoint(data_folder, 0), "test", str(small_data))
+        held_out_split(checkpoint(data_folder, 0), "test", Source(data=str(small_data)))

@@ -22,7 +22,7 @@ SMALL = TrainConfig(model="lenet", epochs=3, global_batch_size=64, lr=0.05, eras
 
 @pytest.fixture(scope="module")
 def few(train: Split) -> tuple[Split, Split]:
-    rest, held_out = split_train(train, validation_images=500, train_images=1000)
+    _, rest, held_out = split_train(SMALL.replace(validation_images=500, train_images=1000), train)
     assert held_out is not None
     return rest, held_out
 

@@ -1,39 +1,70 @@
+"""Each optimiser and schedule is held against PyTorch's own."""
+
 import math
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Muon, Optimizer
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.optim.swa_utils import AveragedModel
 
-from fmnist.config import TrainConfig
+from fmnist.config import Problem, TrainConfig
 from fmnist.data import Split
 from fmnist.models import build_model
-from fmnist.optim import OPTIMIZERS, build_optimizer, lr_at
+from fmnist.optim import OPTIMIZERS, build_average, build_optimizers, lr_at, orthogonalised
+
+EPOCHS, STEPS = 10, 5  # of the curves below
 
 
-def pytorch_curve(scheduler_type: type, **arguments: float) -> list[float]:
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.4)
+def pytorch_curve(scheduler_type: Any, per_epoch: bool = False, **arguments: Any) -> list[float]:
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=0.4)
     scheduler = scheduler_type(optimizer, **arguments)
     curve: list[float] = []
-    for _ in range(50):
+    for step in range(EPOCHS * STEPS):
         curve.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        scheduler.step()
+        if not per_epoch or (step + 1) % STEPS == 0:
+            scheduler.step()
     return curve
 
 
-def our_curve(**changes: object) -> list[float]:
-    config = TrainConfig(lr=0.4).replace(**changes)
-    return [lr_at(config, step, 50) for step in range(50)]
+def our_curve(**changes: Any) -> list[float]:
+    config = TrainConfig(lr=0.4, epochs=EPOCHS).replace(**changes)
+    return [lr_at(config, step, STEPS) for step in range(EPOCHS * STEPS)]
 
 
-def test_cosine_is_pytorchs() -> None:
+def test_constant() -> None:
+    assert our_curve(schedule="constant", warmup=0.0) == pytest.approx(pytorch_curve(ConstantLR, factor=1.0))
+
+
+def test_step() -> None:
+    ours = our_curve(schedule="step", warmup=0.0, step_epochs=3, lr_factor=0.2)
+    assert ours == pytest.approx(pytorch_curve(StepLR, per_epoch=True, step_size=3, gamma=0.2))
+
+
+def test_cosine() -> None:
     assert our_curve(schedule="cosine", warmup=0.0) == pytest.approx(pytorch_curve(CosineAnnealingLR, T_max=50))
 
 
-def test_onecycle_falls_in_a_straight_line() -> None:
-    expected = pytorch_curve(LinearLR, start_factor=1.0, end_factor=1e-12, total_iters=50)
-    assert our_curve(schedule="onecycle", warmup=0.0) == pytest.approx(expected, abs=1e-9)
+def test_onecycle() -> None:
+    # PyTorch's peak is at step .1 · 50 - 1 and it ends at the last step; ours has one step more on either side.
+    theirs = pytorch_curve(
+        OneCycleLR, total_steps=51, max_lr=0.4, pct_start=6 / 51, div_factor=6, anneal_strategy="linear", final_div_factor=1e9
+    )
+    assert our_curve(schedule="onecycle", warmup=0.1) == pytest.approx(theirs[:50], abs=1e-6)
+
+
+@pytest.mark.parametrize("patience", [0, 1, 3])
+def test_plateau(patience: int) -> None:
+    losses = [1.0, 0.9, 0.95, 0.91, 0.9, 0.899999, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.4, 0.7, 0.8, 0.9, 0.9, 0.9]
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=0.4)
+    scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=patience)
+    config = TrainConfig(lr=0.4, epochs=40, schedule="plateau", warmup=0.0, lr_factor=0.5, plateau_epochs=patience)
+    for epoch in range(1, len(losses) + 1):
+        scheduler.step(losses[epoch - 1])
+        assert lr_at(config, epoch * STEPS, STEPS, losses[:epoch]) == pytest.approx(optimizer.param_groups[0]["lr"]), epoch
 
 
 def test_warmup_rises_to_the_peak_and_never_steps_at_zero() -> None:
@@ -44,32 +75,116 @@ def test_warmup_rises_to_the_peak_and_never_steps_at_zero() -> None:
     assert min(our_curve(schedule="onecycle")) > 0
 
 
+def weights_after(optimizers: list[Optimizer], model: nn.Module, batch: Split) -> list[Tensor]:
+    for _ in range(5):
+        nn.functional.cross_entropy(model(batch.images), batch.labels).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+PYTORCHS = {
+    "sgd": lambda groups: SGD(groups, lr=0.01),
+    "momentum": lambda groups: SGD(groups, lr=0.01, momentum=0.8),
+    "nesterov": lambda groups: SGD(groups, lr=0.01, momentum=0.8, nesterov=True),
+    "adam": lambda groups: Adam(groups, lr=0.01),
+    "adamw": lambda groups: AdamW(groups, lr=0.01),
+}
+
+
+@pytest.mark.parametrize("name", sorted(PYTORCHS))
+def test_updates_are_pytorchs(name: str, train: Split) -> None:
+    config = TrainConfig(model="lenet", optimizer=name, lr=0.01, momentum=0.8, weight_decay=0.03)
+    batch = Split(train.images[:64], train.labels[:64])
+    found: list[list[Tensor]] = []
+    for own in (True, False):
+        torch.manual_seed(0)
+        model = build_model(config, Problem(10), torch.full((1, 1, 1), 73.0), torch.full((1, 1, 1), 90.0))
+        groups = [
+            {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.03},
+            {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
+        ]
+        found.append(weights_after(build_optimizers(config, model) if own else [PYTORCHS[name](groups)], model, batch))
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_muon_is_pytorchs_on_matrices(train: Split) -> None:
+    batch = Split(train.images[:64], train.labels[:64])
+    config = TrainConfig(optimizer="muon", lr=0.01, momentum=0.8, weight_decay=0.03)
+    found: list[list[Tensor]] = []
+    for own in (True, False):
+        torch.manual_seed(0)
+        hidden, head = nn.Linear(784, 32, bias=False), nn.Linear(32, 10, bias=False)
+        model = nn.Sequential(Scale(), nn.Flatten(), hidden, nn.ReLU(), head)
+        theirs: list[Optimizer] = [
+            Muon([hidden.weight], lr=0.01, momentum=0.8, weight_decay=0.03, adjust_lr_fn="match_rms_adamw"),
+            AdamW([head.weight], lr=0.01, weight_decay=0.03),
+        ]
+        found.append(weights_after(build_optimizers(config, model) if own else theirs, model, batch))
+    for ours, theirs_ in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs_, atol=1e-3)  # both round to bfloat16, at an lr · scale of .056
+        assert (ours - theirs_).abs().mean() < 1e-4
+
+
+class Scale(nn.Module):
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels.float() / 255
+
+
+@pytest.mark.parametrize("shape", [(64, 32 * 9), (200, 50)])
+def test_orthogonalised_has_singular_values_near_one(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonalised(torch.randn(shape)))
+    assert values.min() > 0.5
+    assert values.max() < 1.35
+
+
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_every_optimizer_learns(name: str, train: Split) -> None:
     torch.manual_seed(0)
-    config = TrainConfig.from_dict({"model": "lenet", "optimizer": name, "lr": 0.002 if name.startswith("adam") else 0.1})
-    model = build_model(config, classes=10, pixel_mean=73.0, pixel_std=90.0)
-    optimizer = build_optimizer(config, model)
-    losses = []
+    config = TrainConfig(model="lenet", optimizer=name, lr=0.1 if name in ("sgd", "momentum", "nesterov") else 0.002)
+    model = build_model(config, Problem(10), torch.full((1, 1, 1), 73.0), torch.full((1, 1, 1), 90.0))
+    optimizers = build_optimizers(config, model)
+    losses: list[float] = []
     for _ in range(60):
         loss = nn.functional.cross_entropy(model(train.images[:64]), train.labels[:64])
-        optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         losses.append(loss.item())
     assert losses[0] == pytest.approx(math.log(10), abs=0.3)
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_optimizers_are_pytorchs_own() -> None:
-    model = build_model(TrainConfig(model="lenet"), classes=10)
-    settings = {name: build_optimizer(TrainConfig.from_dict({"optimizer": name}), model).defaults for name in OPTIMIZERS}
-    assert (settings["sgd"]["momentum"], settings["momentum"]["momentum"], settings["nesterov"]["momentum"]) == (0, 0.9, 0.9)
-    assert (settings["momentum"]["nesterov"], settings["nesterov"]["nesterov"]) == (False, True)
+def test_muon_takes_kernels_and_leaves_the_head_to_adamw() -> None:
+    model = build_model(TrainConfig(model="airnet"), Problem(10))
+    muon, adamw = build_optimizers(TrainConfig(optimizer="muon"), model)
+    kernels = {id(p) for group in muon.param_groups for p in group["params"]}
+    assert {id(p) for name, p in model.named_parameters() if "conv" in name or name == "network.stem.0.weight"} == kernels
+    rest = {id(p) for group in adamw.param_groups for p in group["params"]}
+    assert kernels.isdisjoint(rest)
+    assert len(kernels) + len(rest) == len(list(model.parameters()))
 
 
 def test_biases_and_norms_have_no_weight_decay() -> None:
-    optimizer = build_optimizer(TrainConfig(weight_decay=0.01), build_model(TrainConfig(), classes=10))
+    (optimizer,) = build_optimizers(TrainConfig(weight_decay=0.01), build_model(TrainConfig(), Problem(10)))
     for group in optimizer.param_groups:
         assert group["weight_decay"] == (0.01 if group["params"][0].ndim > 1 else 0.0)
         assert len({parameter.ndim > 1 for parameter in group["params"]}) == 1
+
+
+def test_average_is_the_exponential_one() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    average = build_average(TrainConfig(ema=0.9), model)
+    assert isinstance(average, AveragedModel)
+    assert build_average(TrainConfig(), model) is None
+    expected = None
+    for value in (1.0, 2.0, 4.0):
+        with torch.no_grad():
+            model.weight.fill_(value)
+        average.update_parameters(model)
+        expected = value if expected is None else 0.9 * expected + 0.1 * value
+    assert next(average.module.parameters()).item() == pytest.approx(expected)

@@ -15,6 +15,7 @@ def test_stages_add_up(tmp_path: Path) -> None:
     record(tmp_path, "search", 10.123, 900.4, {"validation_accuracy": 0.9})
     record(tmp_path, "retrain", 20.0, 700.0, {"test_accuracy": 0.91})
     assert read_json(tmp_path / "summary.json") == {
+        "version": 1,
         "validation_accuracy": 0.9,
         "test_accuracy": 0.91,
         "seconds": {"search": 10.12, "retrain": 20.0},

@@ -1,29 +1,28 @@
 import random
-from typing import get_args
+from pathlib import Path
 
 import pytest
 
-from fmnist.config import TrainConfig
+from fmnist.config import Problem, TrainConfig
 from fmnist.errors import InputError
 from fmnist.models import build_model
-from tune.presets import PRESETS, PresetName, SpaceName
-from tune.space import SPACES, candidates, sample
-
-
-def test_registries_hold_what_the_configs_name() -> None:
-    assert set(SPACES) == set(get_args(SpaceName))
-    assert set(PRESETS) == set(get_args(PresetName))
+from tune.presets import PRESETS
+from tune.space import SPACES, candidates, load_space, sample
 
 
 @pytest.mark.parametrize("name", sorted(SPACES))
 def test_every_candidate_builds(name: str) -> None:
-    drawn = candidates(SPACES[name], 60, seed=1)
+    drawn = candidates(load_space(name, TrainConfig()), 60, seed=1)
     for candidate in drawn:
-        build_model(TrainConfig().replace(**candidate), classes=10)
+        build_model(TrainConfig().replace(**candidate), Problem(10))
         low, high = (0.02, 0.4) if candidate["optimizer"] == "nesterov" else (0.001, 0.01)
         assert low <= candidate["lr"] <= high
     for field in ("model", "optimizer", "schedule", "global_batch_size", "lr", "weight_decay", "shift", "erase"):
         assert len({candidate[field] for candidate in drawn}) > 1, f"{field} is never varied"
+
+
+def test_presets_name_spaces_that_are_there() -> None:
+    assert {preset.space for preset in PRESETS.values()} <= set(SPACES)
 
 
 def test_the_seed_decides() -> None:
@@ -39,6 +38,56 @@ def test_ranges_are_uniform_in_the_logarithm() -> None:
     assert sum(value < 0.01 for value in values) / 4000 == pytest.approx(0.5, abs=0.03)
 
 
-def test_unknown_fields_are_named() -> None:
-    with pytest.raises(InputError, match="learning_rate"):
-        sample({"learning_rate": [1]}, random.Random(0))
+OWN = """
+model = ["lenet", "airnet"]
+optimizer = ["muon"]
+lr = { low = 0.001, high = 0.02 }
+
+[widths]
+by = "model"
+lenet = [[]]
+airnet = [[8, 16, 32], [16, 32, 64]]
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "space.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_space_of_ones_own(tmp_path: Path) -> None:
+    drawn = candidates(load_space(write(tmp_path, OWN), TrainConfig()), 40, seed=0)
+    assert {candidate["model"] for candidate in drawn} == {"lenet", "airnet"}
+    for candidate in drawn:
+        assert 0.001 <= candidate["lr"] <= 0.02
+        assert (candidate["widths"] == []) == (candidate["model"] == "lenet")
+        build_model(TrainConfig().replace(**candidate), Problem(10))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("learning_rate = [0.1]", "no field 'learning_rate'"),
+        ("lrr = [0.1]", "did you mean 'lr'"),
+        ("lr = [0.1, -1.0]", "lr=-1.0: it must be a finite number above 0"),
+        ("lr = { low = 0.1, high = 0.01 }", "a range is"),
+        ("lr = 0.1", "give a list of values"),
+        ('lr = ["fast"]', "'fast' is a str, but lr is a float"),
+        ('model = ["lenet", "airnett"]', "did you mean 'airnet'"),
+        ('lr = { by = "model", lenet = [0.1] }', "by='model' must be a field that stands before it"),
+        ('model = ["lenet", "airnet"]\nlr = { by = "model", lenet = [0.1] }', "nothing for model='airnet'"),
+        ("", "it is empty"),
+        ("lr = [", "cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_a_space_is_told(text: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=words):
+        load_space(write(tmp_path, text), TrainConfig())
+
+
+def test_unknown_spaces() -> None:
+    with pytest.raises(InputError, match="did you mean 'quick'"):
+        load_space("quik", TrainConfig())
+    with pytest.raises(InputError, match="cannot be read"):
+        load_space("none.toml", TrainConfig())

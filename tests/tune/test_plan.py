@@ -1,0 +1,51 @@
+"""The plan is fed speeds; only the measuring itself needs Ray, and the search's own test does that."""
+
+import random
+import statistics
+
+import pytest
+
+from cluster.connect import Resources
+from fmnist.config import TrainConfig
+from tune.plan import Speeds, make_plan, plan_lines, play
+from tune.presets import SearchConfig
+
+SEARCH = SearchConfig(trials=30, base=TrainConfig(epochs=9, validation_images=500))
+
+
+def test_nobody_stops_without_rungs_and_time_is_shared_out() -> None:
+    search = SearchConfig(grace_epochs=9, base=TrainConfig(epochs=9))
+    seconds, epochs = play(search, [10.0] * 8, 9, 2, random.Random(0))
+    assert epochs == 72
+    assert seconds == pytest.approx(8 * 9 * 10 / 2, rel=0.02)
+
+
+def test_halving_saves_most_of_the_epochs() -> None:
+    epochs = [play(SEARCH, [10.0] * 30, 9, 2, random.Random(seed))[1] for seed in range(10)]
+    assert 30 < statistics.median(epochs) < 0.6 * 30 * 9
+
+
+def plan_for(trials: int, **changes: float) -> list[str]:
+    configs = [SEARCH.base.replace(model="lenet" if number % 2 else "airnet") for number in range(trials)]
+    speeds = Speeds({("airnet", ()): 1000.0, ("lenet", ()): 10000.0}, {("airnet", ()): 2000.0, ("lenet", ()): 15000.0}, 5.0)
+    resources = Resources(cpus=4, gpus=0, nodes=3)
+    plan = make_plan(SEARCH, configs, 10000, 60000, speeds, 4, 1, resources)
+    assert plan.worst_epochs == trials * 9
+    assert trials <= plan.expected_epochs <= trials * 9
+    return plan_lines(plan, resources, changes.get("price", 0.0), 0.0)
+
+
+def test_the_plan_says_what_is_going_to_happen() -> None:
+    lines = plan_for(30, price=4.0)
+    text = "\n".join(lines)
+    for words in (
+        "30 of up to 9 epochs on 10,000 images; rungs at 1, 3",
+        "4, on 3 nodes, 4 CPU threads, 0 GPUs",
+        "270 if no trial",
+    ):
+        assert words in text
+    minutes = float(text.split("minutes      about ")[1].split(":")[0])
+    money = float(text.split("money        about ")[1].split(",")[0])
+    assert money == pytest.approx(minutes / 60 * 4 * 3, abs=0.05)
+    assert minutes > 4.5  # the winner alone: 9 epochs of 60,000 images at 2,000 a second
+    assert "money" not in "\n".join(plan_for(30))
