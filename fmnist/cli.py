@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import itertools
 import os
 import re
 import shlex
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from fmnist.errors import InputError, one_of
-from fmnist.run import HELD
+from fmnist.lock import HELD
 
 Options = TypeVar("Options")
 INTERRUPTED = 130
@@ -105,9 +106,10 @@ def _parse(options: type[Options], prog: str, default: Options | None) -> Option
     except SystemExit as ended:
         if ended.code != 2:
             raise
-    words = [line.strip("│╭╮╰╯ ") for line in said.getvalue().splitlines()]
-    rules = [number for number, line in enumerate(words) if line.startswith("─") and line.endswith("─")]
-    message = " ".join(words[rules[0] + 1 : rules[1]]) if len(rules) > 1 else " ".join(words)
+    # A box, of lines or of ASCII: its title, the message, a rule, perhaps flags of similar names, a rule, where to find help.
+    words = [line.strip("│╭╮╰╯|+ ") for line in said.getvalue().splitlines()]
+    body = itertools.dropwhile(lambda line: not set(line) - set("─-"), words[1:])
+    message = " ".join(itertools.takewhile(lambda line: set(line) - set("─-"), body))
     hints = [line.split(" ")[0].rstrip(",") for line in words if line.startswith("--")]
     nearest = f" Did you mean {hints[0]}?" if hints and message.startswith("Unrecognized") else ""
     fail(InputError(f"{message.rstrip('.')}.{nearest} See {prog} --help"))

@@ -12,8 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from fmnist.errors import InputError, check
 
 RUNS = Path("runs")
@@ -49,26 +47,14 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} cannot be read: {error}") from error
 
 
-HELD: dict[Path, FileLock] = {}
-"""The run folders that this process works on, locked until it ends, however it ends."""
-
-
-def hold(run: Path) -> None:
-    """Lock a run folder for this process. Raises InputError if another process works on it."""
-    run = run.absolute()
-    lock = HELD.setdefault(run, FileLock(run / ".lock"))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise InputError(f"{run} is in use by another process: wait for it to end, or choose another --name") from error
-
-
 def open_run(name: str | None, *, resume: bool = False) -> Path:
     """Make the run folder runs/NAME (by default named after the time), lock it, and point runs/latest at it.
 
     Raises:
         InputError: the name is no plain file name, the run exists already and `resume` is off, or another process works on it.
     """
+    from fmnist.lock import hold  # here: a client of a bundle reads run folders too, and needs no filelock
+
     name = name or time.strftime("%Y%m%d-%H%M%S")
     plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) and name != LATEST.name
     check(bool(plain), f"name={name!r}: letters, digits, '.', '_' and '-' only, and not 'latest'")

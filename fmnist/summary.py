@@ -17,7 +17,8 @@ from rich.table import Table
 
 from fmnist.cli import command
 from fmnist.errors import check
-from fmnist.run import find_run, hold, read_json, write_json
+from fmnist.lock import hold
+from fmnist.run import find_run, read_json, write_json
 
 SUMMARY = "summary.json"
 SUMMARY_VERSION = 1

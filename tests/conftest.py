@@ -14,7 +14,7 @@ import pytest
 
 from fmnist.data import CLASSES, DataInfo, Split, find_data, load_info, load_test, load_train
 from fmnist.idx import write_idx
-from fmnist.run import HELD
+from fmnist.lock import HELD
 
 ROOT = Path(__file__).parent.parent
 

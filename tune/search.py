@@ -21,9 +21,10 @@ from fmnist.device import default_device, resolve
 from fmnist.errors import InputError, check
 from fmnist.evaluate import evaluate
 from fmnist.listing import list_models, show
+from fmnist.lock import hold
 from fmnist.models import build_model
 from fmnist.plots import plot_confusion, plot_training
-from fmnist.run import RUNS, hold, is_complete, open_run, read_json, write_json
+from fmnist.run import RUNS, is_complete, open_run, read_json, write_json
 from fmnist.summary import SUMMARY, stage
 from tune.asha import Asha
 from tune.live import JOURNAL, SearchView, TrialRecord, read_trials, winner

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fmnist.config import Problem, TrainConfig
+from fmnist.errors import check
 from fmnist.models.airnet import build_airnet
 from fmnist.models.lenet import build_lenet
 from fmnist.models.resnet import build_resnet18, build_resnet20, build_resnet34
@@ -48,7 +49,14 @@ class Classifier(nn.Module):
 def build_model(
     config: TrainConfig, problem: Problem, pixel_mean: Tensor | None = None, pixel_std: Tensor | None = None
 ) -> Classifier:
-    """The config's network with fresh weights; a checkpoint's weights bring the pixel statistics with them."""
+    """The config's network with fresh weights; a checkpoint's weights bring the pixel statistics with them.
+
+    Raises:
+        InputError: widths, class weights or image size do not fit the network or the data.
+    """
+    weights = config.class_weights
+    fine = isinstance(weights, str) or len(weights) == problem.classes
+    check(fine, f"class_weights: {len(weights)} numbers, but the data has {problem.classes} classes; give one for each")
     shape = (problem.channels, 1, 1)
     mean = torch.zeros(shape) if pixel_mean is None else pixel_mean
     std = torch.ones(shape) if pixel_std is None else pixel_std

@@ -1,8 +1,11 @@
 import json
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from fmnist.checkpoint import load_checkpoint, load_state, save_checkpoint
 from fmnist.config import TrainConfig
@@ -35,11 +38,50 @@ def test_round_trip(folder: Path) -> None:
     assert torch.equal(loaded.model(pixels), again.model(pixels))
 
 
-def test_damaged_weights(folder: Path) -> None:
+def drop(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    del tensors["network.head.bias"]
+    save_file(tensors, path)
+
+
+def add(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    save_file(tensors | {"network.tail": torch.zeros(1)}, path)
+
+
+def truncate(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def pickle_it(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    torch.save(tensors, path)
+
+
+def pickle_plainly(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    path.write_bytes(pickle.dumps({"weights": [1.0, 2.0]}))
+
+
+def empty(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (drop, "lacks network.head.bias"),
+        (add, "has unknown network.tail"),
+        (truncate, "damaged or cut short"),
+        (empty, "damaged or cut short"),
+        (pickle_it, "is a pickle"),
+        (pickle_plainly, "is a pickle"),
+        (lambda _, path: path.unlink(), "cannot be read"),
+    ],
+)
+def test_damaged_weights(damage: Callable[[dict[str, torch.Tensor], Path], None], words: str, folder: Path) -> None:
     weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(InputError, match=r"model\.safetensors"):
+    damage(load_file(weights), weights)
+    with pytest.raises(InputError, match=words) as caught:
         load_checkpoint(folder)
+    assert "model.safetensors" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("part", "key"), [("train", "colour"), ("train", "widths")])

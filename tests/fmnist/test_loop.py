@@ -14,7 +14,7 @@ from fmnist.config import TrainConfig
 from fmnist.data import Split, split_train
 from fmnist.device import resolve
 from fmnist.errors import InputError
-from fmnist.loop import DivergedError, EpochMetrics, StepReport, TrainState, train_epochs
+from fmnist.loop import DivergedError, EpochMetrics, StepReport, TrainState, class_weights, train_epochs
 
 CPU = torch.device("cpu")
 SMALL = TrainConfig(model="lenet", epochs=3, global_batch_size=64, lr=0.05, erase=0.25, precision="fp32")
@@ -67,6 +67,58 @@ def test_resumed_is_bit_for_bit_undisturbed(model: str, precision: str, few: tup
     assert resumed[-1][0].validation_loss == undisturbed[0].validation_loss
     for name, tensor in undisturbed[1].model.state_dict().items():
         assert torch.equal(tensor, resumed[-1][1].model.state_dict()[name]), name
+
+
+def test_the_average_is_what_is_evaluated_and_kept(few: tuple[Split, Split]) -> None:
+    plain, averaged = (run(SMALL.replace(ema=ema), few)[-1] for ema in (0.0, 0.95))
+    assert plain[0].train_loss == averaged[0].train_loss
+    assert plain[0].validation_loss != averaged[0].validation_loss
+    assert all(torch.equal(a, b) for a, b in zip(plain[1].trained.parameters(), averaged[1].trained.parameters(), strict=True))
+    assert averaged[1].model is not averaged[1].trained
+
+
+def test_early_stopping_goes_back_to_the_best_epoch(few: tuple[Split, Split]) -> None:
+    # A learning rate that soon overshoots: validation gets worse, not better.
+    config = SMALL.replace(epochs=30, optimizer="adam", lr=0.01, early_stopping=2, label_smoothing=0.0)
+    epochs = run(config, few)
+    last = epochs[-1][1]
+    losses = [metrics.validation_loss for metrics, _ in epochs]
+    assert len(losses) < 30
+    assert last.epoch == len(losses) == last.kept_epoch + 2
+    assert losses[last.kept_epoch - 1] == min(loss for loss in losses if loss is not None)
+    held_out = few[1]
+    with torch.inference_mode():
+        loss = torch.nn.functional.cross_entropy(last.model.eval()(held_out.images), held_out.labels).item()
+    assert loss == pytest.approx(losses[last.kept_epoch - 1], abs=1e-5)
+
+
+def test_plateau_lowers_the_rate_when_the_loss_no_longer_falls(few: tuple[Split, Split]) -> None:
+    config = SMALL.replace(epochs=12, optimizer="adam", lr=0.01, schedule="plateau", plateau_epochs=0, warmup=0.0, lr_factor=0.5)
+    rates = [metrics.lr for metrics, _ in run(config, few)]
+    assert rates[0] == 0.01
+    assert rates[-1] < 0.01
+    assert set(rates) <= {0.01 * 0.5**times for times in range(12)}
+    alone = [metrics.lr for metrics, _ in train_epochs(config, few[0], None, classes=10, device=CPU)]
+    assert alone[0] == 0.01  # without validation images the training loss is watched
+
+
+def test_class_weights(few: tuple[Split, Split]) -> None:
+    labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
+    balanced = class_weights(SMALL.replace(class_weights="balanced"), labels, 3)
+    assert balanced is not None
+    assert (balanced * torch.tensor([60, 30, 10])).tolist() == pytest.approx([100 / 3] * 3)
+    given = class_weights(SMALL.replace(class_weights=(1.0, 1.0, 4.0)), labels, 3)
+    assert given is not None
+    assert given[labels].mean().item() == pytest.approx(1.0)
+    assert (given[2] / given[0]).item() == pytest.approx(4.0)
+    assert class_weights(SMALL, labels, 3) is None
+    with pytest.raises(InputError, match="2 numbers, but the data has 10 classes"):
+        run(SMALL.replace(class_weights=(1.0, 2.0)), few)
+    # A class that counts a thousandfold is hardly ever missed.
+    heavy = run(SMALL.replace(class_weights=(1000.0, *[1.0] * 9), flip=False, shift=0, erase=0.0), few)[-1][1].model.eval()
+    shirts = few[1].images[few[1].labels == 0]
+    with torch.inference_mode():
+        assert (heavy(shirts).argmax(1) == 0).float().mean() > 0.95
 
 
 def test_resume_refuses_another_config(few: tuple[Split, Split]) -> None:

@@ -1,10 +1,16 @@
 import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from fmnist.errors import InputError
+from fmnist.lock import HELD
 from fmnist.run import environment, find_bundle, find_checkpoint, find_run, open_run, write_atomic
+from tests.conftest import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -48,9 +54,18 @@ def test_what_is_missing_is_said() -> None:
 def test_the_newest_is_found_although_latest_was_deleted() -> None:
     for name in ("a", "b"):
         write_atomic(open_run(name) / "config.json", "{}")
-    (Path("runs/b/config.json")).unlink()
-    Path("runs/b").rmdir()
+    shutil.rmtree("runs/b")
     assert find_run(None) == Path("runs/a")
+
+
+def test_the_second_process_on_a_run_is_refused() -> None:
+    run = open_run("a")
+    script = "import sys; from fmnist.run import open_run; open_run('a', resume=True)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    second = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert "in use by another process" in second.stderr
+    HELD.pop(run.absolute()).release()
+    assert subprocess.run([sys.executable, "-c", script], env=environment).returncode == 0
 
 
 def overwrite(path: Path) -> None:

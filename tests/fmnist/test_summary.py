@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from fmnist.config import TrainConfig
+from fmnist.errors import InputError
 from fmnist.run import read_json
 from fmnist.summary import closing_panel, peak_memory, record, stage
 
@@ -28,6 +29,23 @@ def test_a_stage_that_fails_records_nothing(tmp_path: Path) -> None:
         found["validation_accuracy"] = 1.0
         raise RuntimeError
     assert not (tmp_path / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "does not hold an object"),
+        ("{}", "has version None, this is fmnist's 1"),
+        ('{"version": 7}', "has version 7"),
+        ('{"version": 1, "seconds": 3}', "seconds=3 is no dict"),
+    ],
+)
+def test_a_summary_that_is_damaged_or_another_versions_is_told_before_the_work(content: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(InputError, match=words), stage(tmp_path, "export"):
+        pytest.fail("the work began")
+    assert (tmp_path / "summary.json").read_text() == content
 
 
 def test_memory_counts_children() -> None:

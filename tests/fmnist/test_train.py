@@ -3,15 +3,19 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import CommandLine, Outcome
+from fmnist.checkpoint import load_state
+from tests.conftest import ROOT, CommandLine, Outcome
 
 LENET = ("--recipe", "lenet-sgd", "--validation-images", "500", "--global-batch-size", "64")
 
@@ -32,32 +36,136 @@ def test_leaves_a_run_folder(command: CommandLine, tmp_path: Path) -> None:
     assert "Ankle boot" in evaluated.stdout
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether two states are equal bit for bit, tensors and all."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def without_clock(state: dict[str, Any]) -> dict[str, Any]:
+    timed = ("images_per_s", "seconds")
+    return state | {"history": [{key: row[key] for key in row if key not in timed} for row in state["history"]]}
+
+
 @pytest.mark.slow
 def test_killed_and_resumed_is_bit_for_bit_undisturbed(command: CommandLine, tmp_path: Path) -> None:
-    arguments = ("--recipe", "airnet-quick", "--validation-images", "500", "--epochs", "5")
+    recipe = ("--recipe", "airnet-quick", "--validation-images", "500", "--epochs", "5", "--global-batch-size", "128")
+    arguments = (*recipe, "--optimizer", "muon", "--lr", "0.005", "--ema", "0.98", "--erase", "0.3")
     assert command("fmnist.train", *arguments, "--name", "undisturbed").returncode == 0
     process = command.start("fmnist.train", *arguments, "--name", "killed")
     state = tmp_path / "runs/killed/last.pt"
-    deadline = time.monotonic() + 120
-    while not state.exists():
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
+    wait_for(process, state.exists)
+    os.kill(process.pid, signal.SIGKILL)  # some way into the second epoch
     process.communicate()
     assert not (tmp_path / "runs/killed/best").exists()
     resumed = command("fmnist.train", *arguments, "--name", "killed", "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert "epoch 1/5" not in resumed.stdout
-    one, other = (load_file(tmp_path / "runs" / name / "best/model.safetensors") for name in ("undisturbed", "killed"))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    one, other = (tmp_path / "runs" / name for name in ("undisturbed", "killed"))
+    assert same(load_file(one / "best/model.safetensors"), load_file(other / "best/model.safetensors"))
+    # Weights, both optimisers' moments, averaged weights, and losses, which show the order of data and its augmentation.
+    assert same(without_clock(load_state(one / "last.pt")), without_clock(load_state(other / "last.pt")))
+    assert list((other / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_done_and_says_what_to_type(command: CommandLine, tmp_path: Path) -> None:
+    process = command.start("fmnist.train", *LENET, "--epochs", 200, "--name", "a")
+    wait_for(process, (tmp_path / "runs/a/last.pt").exists)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate()
+    assert process.returncode == 130
+    again = "python -m fmnist.train " + " ".join(map(str, (*LENET, "--epochs", 200))) + " --name a --resume"
+    assert stderr.strip() == f"interrupted. What is done is kept; go on with: {again}"
+    assert load_state(tmp_path / "runs/a/last.pt")["epoch"] >= 1
+
+
+def test_ctrl_c_twice_stops_now(tmp_path: Path) -> None:
+    script = (
+        "import time, signal, fmnist.cli as cli\n"
+        "signal.signal(signal.SIGINT, cli._stop_at_second())\n"
+        "try:\n    print('ready', flush=True); time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    print('closing', flush=True); time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout is not None
+    for word in ("ready", "closing"):
+        assert process.stdout.readline().strip() == word
+        process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == 130
+
+
+def mounted(options: str, folder: Path) -> list[str]:
+    """The words that run a command with `folder` on a small file system of its own, which no other process sees."""
+    return ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o {options} none "{folder}" && exec "$@"', "sh"]
+
+
+def can_mount(folder: Path) -> bool:
+    return subprocess.run([*mounted("size=1m", folder), "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("size=300k", "the disk is full; make room. What is done is kept; go on with: python -m fmnist.train"),
+        ("ro", "it is on a read-only disk; choose a folder that can be written to"),
+    ],
+)
+def test_no_room_and_no_right_to_write(options: str, words: str, command: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    if not can_mount(tmp_path / "runs"):
+        pytest.skip("mounting a file system takes root")
+    train = [sys.executable, "-m", "fmnist.train", *LENET, "--name", "a", "--epochs", "3"]
+    done = subprocess.run(
+        [*mounted(options, tmp_path / "runs"), *train], cwd=tmp_path, env=command.environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_existing_run_is_never_overwritten(call: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "runs/a").mkdir(parents=True)
+    (tmp_path / "runs/a/mine").write_text("keep")
+    done = call("fmnist.train", *LENET, "--name", "a")
+    assert done.code == 2
+    assert "runs/a exists already; choose another name, or continue it with --resume" in done.output
+    assert (tmp_path / "runs/a/mine").read_text() == "keep"
+
+
+def test_a_dry_run_plans_and_leaves_nothing(call: Callable[..., Outcome], tmp_path: Path) -> None:
+    done = call("fmnist.train", *LENET, "--dry-run")
+    assert done.code == 0
+    assert "plan: lenet, 44,426 parameters, 2,500 images" in done.output
+    assert "minutes" in done.output
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("--lr", "-1"), "lr=-1.0"),
-        (("--recipe", "nope"), "--recipe nope"),
+        (("--recipe", "airnet-quik"), "--recipe='airnet-quik': did you mean 'airnet-quick'"),
+        (("--modle", "lenet"), "Did you mean --model?"),
+        (("--model", "lennet"), "did you mean 'lenet'"),
+        (("--optimizer", "admw"), "did you mean 'adamw'"),
+        (("--lr", "0"), "lr=0.0"),
+        (("--shift", "28"), "shift=28"),
+        (("--class-weights", "1", "2"), "class_weights: 2 numbers, but the data has 10 classes"),
         (("--epochs", "many"), "epochs"),
         (("--epoch", "1"), "--epochs"),
         (("--model", "lenet", "--widths", "4"), "widths=(4,)"),
@@ -65,6 +173,7 @@ def test_killed_and_resumed_is_bit_for_bit_undisturbed(command: CommandLine, tmp
         (("--name", "a/b"), "name='a/b'"),
         (("--global-batch-size", "5000", "--validation-images", "500"), "global_batch_size=5000"),
         (("--data", "/nowhere"), "/nowhere"),
+        (("--from-folder", "/nowhere"), "from_folder='/nowhere': no such folder"),
     ],
 )
 def test_bad_input_is_told_and_leaves_nothing(
@@ -73,6 +182,7 @@ def test_bad_input_is_told_and_leaves_nothing(
     done = call("fmnist.train", "--validation-images", "500", *arguments)
     assert done.code == 2
     assert words in done.output
+    assert len(done.output.strip().splitlines()) == 1
     assert not (tmp_path / "runs").exists()
 
 
