@@ -110,6 +110,6 @@ def _parse(options: type[Options], prog: str, default: Options | None) -> Option
     words = [line.strip("│╭╮╰╯|+ ") for line in said.getvalue().splitlines()]
     body = itertools.dropwhile(lambda line: not set(line) - set("─-"), words[1:])
     message = " ".join(itertools.takewhile(lambda line: set(line) - set("─-"), body))
-    hints = [line.split(" ")[0].rstrip(",") for line in words if line.startswith("--")]
+    hints = [line.split(" ")[0].rstrip(",") for line in words if re.match("--[a-z]", line)]
     nearest = f" Did you mean {hints[0]}?" if hints and message.startswith("Unrecognized") else ""
     fail(InputError(f"{message.rstrip('.')}.{nearest} See {prog} --help"))
