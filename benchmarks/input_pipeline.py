@@ -23,6 +23,7 @@ from fmnist.data import Split, find_data, load_info, load_train
 from fmnist.device import autocast, cpu_threads, default_device, set_threads
 from fmnist.loop import TrainState, start_training, train_epochs
 from fmnist.models import MODELS, count_parameters
+from fmnist.optim import set_lr
 from fmnist.plan import measure_speed
 from fmnist.run import environment, write_atomic, write_json
 
@@ -71,6 +72,7 @@ def measure(config: TrainConfig, everything: Split, options: Options) -> dict[st
     steps = min(max(round(TURN_S * speed / size), 1), len(everything) // size)
     train = Split(everything.images[: steps * size], everything.labels[: steps * size])
     bound = start_training(config, train, 10, device)
+    set_lr(bound.optimizers, 1e-6)  # hundreds of full steps on one batch would kill units, and dead ones are faster
     batch = Split(train.images[:size].to(device), train.labels[:size].to(device))
     ours: list[float] = []
     bounds: list[float] = []

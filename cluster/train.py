@@ -9,14 +9,14 @@ from rich.console import Console
 from cluster.connect import cluster
 from cluster.job import fit, place
 from fmnist.board import FOLDER as BOARD
-from fmnist.checkpoint import describe, save_checkpoint
-from fmnist.cli import chosen, command
+from fmnist.checkpoint import data_of, describe, save_checkpoint
+from fmnist.cli import chosen, command, resumed_config
 from fmnist.config import TrainConfig
 from fmnist.data import NOT_NAMED, Source, find_data, load_info, load_train, split_train
 from fmnist.loop import check_batches
 from fmnist.models import build_model
 from fmnist.recipes import RECIPES
-from fmnist.run import RUNS, is_complete, open_run, write_json
+from fmnist.run import is_complete, open_run, run_to_resume, write_json
 from fmnist.summary import stage
 
 
@@ -32,7 +32,7 @@ class ClusterOptions:
     name: str | None = None
     """Name of the run folder, runs/NAME; by default the time."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Go on with runs/NAME after its last whole epoch."""
+    """Go on with runs/NAME, or with the newest run, after its last whole epoch."""
     source: Annotated[Source, tyro.conf.arg(name="")] = NOT_NAMED
     address: str | None = None
     """Ray cluster to join, such as auto or ray://host:10001; by default one is started on this machine."""
@@ -46,17 +46,19 @@ class ClusterOptions:
 
 def main(options: ClusterOptions) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    if is_complete(options.name, options.resume):
-        console.print(f"{RUNS}/{options.name} is complete: nothing to do")
+    resumed = run_to_resume(options.name) if options.resume else None
+    if is_complete(resumed):
+        console.print(f"{resumed} is complete: nothing to do")
         return
-    folder = find_data(options.source)
-    info = load_info(folder)
+    data_then = data_of(resumed)
+    folder = find_data(options.source, data_then)
+    info = load_info(folder, data_then)
     config, train, validation = split_train(options.config, load_train(folder, info))
     build_model(config, info.problem)  # raises before Ray is started
     with cluster(options.address, verbose=options.verbose) as resources:
         placement = place(resources, options.workers)
         check_batches(config, train, placement.workers)
-        run = open_run(options.name, resume=options.resume)
+        run = open_run(resumed.name if resumed else options.name, resume=options.resume)
         write_json(run / "config.json", describe(config, info))
         console.print(f"[bold]{run}[/]: {config.model} on {placement}, of {resources}")
         with stage(run, "train") as found:
@@ -78,5 +80,12 @@ def main(options: ClusterOptions) -> None:
     console.print(f"saved in {run / 'best'}; next: python -m fmnist.evaluate {run}, or python -m export.to_onnx {run}")
 
 
+def default_options() -> ClusterOptions:
+    """The recipe, or what the run to be resumed was started with."""
+    if (saved := resumed_config("--recipe")) is None:
+        return ClusterOptions(config=chosen("--recipe", RECIPES, ClusterOptions.recipe).config)
+    return ClusterOptions(config=TrainConfig.from_dict(saved["train"]))
+
+
 if __name__ == "__main__":
-    command(ClusterOptions, main, default=ClusterOptions(config=chosen("--recipe", RECIPES, ClusterOptions.recipe).config))
+    command(ClusterOptions, main, default_options)

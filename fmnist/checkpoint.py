@@ -71,6 +71,13 @@ def data_info(saved: dict[str, Any]) -> DataInfo:
     return DataInfo(**values)
 
 
+def data_of(run: Path | None) -> DataInfo | None:
+    """The data of a run that has begun; None if it has not. Raises InputError if its config.json is damaged."""
+    if run is None or not (run / "config.json").exists():
+        return None
+    return data_info(read_json(run / "config.json")["data"])
+
+
 def _load_weights(model: Classifier, path: Path) -> None:
     """Raises InputError unless the file holds the model's very tensors."""
     try:

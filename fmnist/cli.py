@@ -9,7 +9,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FrameType, FunctionType
 from typing import Any, NoReturn, TypeVar
 
@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from fmnist.errors import InputError, one_of
 from fmnist.lock import HELD
+from fmnist.run import read_json, run_to_resume
 
 Options = TypeVar("Options")
 INTERRUPTED = 130
@@ -26,12 +27,16 @@ NO_ROOM = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is us
 NO_ACCESS = {errno.EROFS: "it is on a read-only disk", errno.EACCES: "permission denied", errno.EPERM: "permission denied"}
 
 
-def command(options: type[Options], main: FunctionType, default: Options | None = None) -> NoReturn:
-    """Parse the command line into `options`, run `main`, and exit: 0 done, 2 bad input, 130 interrupted."""
+def command(options: type[Options], main: FunctionType, default: Callable[[], Options] | None = None) -> NoReturn:
+    """Parse the command line into `options`, run `main`, and exit: 0 done, 2 bad input, 130 interrupted.
+
+    Args:
+        default: makes the options whose values are the flags' defaults.
+    """
     module = main.__globals__["__spec__"].name
     signal.signal(signal.SIGINT, _stop_at_second())
     try:
-        sys.exit(main(_parse(options, f"python -m {module}", default)) or 0)
+        sys.exit(main(_parse(options, f"python -m {module}", default() if default else None)) or 0)
     except InputError as error:
         fail(error)
     except OSError as error:
@@ -49,18 +54,30 @@ def command(options: type[Options], main: FunctionType, default: Options | None 
 
 
 def chosen(flag: str, choices: Mapping[str, Options], default: str) -> Options:
-    """The preset that `flag` names on the command line: its values become the defaults of all other flags."""
-    name = default
+    """The preset that `flag` names on the command line. Raises InputError on an unknown name."""
+    name = _value_of(flag) or default
+    one_of(flag, name, choices)
+    return choices[name]
+
+
+def resumed_config(preset_flag: str) -> dict[str, Any] | None:
+    """config.json of the run that the command line resumes: what it started with are the flags' defaults.
+
+    None if nothing is resumed, if the run is still to be made, or if a preset is named, which then gives the defaults.
+    """
+    if "--resume" not in sys.argv or _value_of(preset_flag) or "--help" in sys.argv:
+        return None
+    run = run_to_resume(_value_of("--name"))
+    return read_json(run / "config.json") if run and (run / "config.json").exists() else None
+
+
+def _value_of(flag: str) -> str | None:
     for position, argument in enumerate(sys.argv):
         if argument == flag and position + 1 < len(sys.argv):
-            name = sys.argv[position + 1]
-        elif argument.startswith(f"{flag}="):
-            name = argument.partition("=")[2]
-    try:
-        one_of(flag, name, choices)
-    except InputError as error:
-        fail(error)
-    return choices[name]
+            return sys.argv[position + 1]
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2]
+    return None
 
 
 def fail(error: Exception) -> NoReturn:

@@ -137,39 +137,22 @@ def find_data(source: Source = NOT_NAMED, trained_on: DataInfo | None = None) ->
     return _fetch(cache_folder())
 
 
-def load_info(folder: Path) -> DataInfo:
+def load_info(folder: Path, trained_on: DataInfo | None = None) -> DataInfo:
     """Name, classes, image size and hashes of the data in `folder`, each file checked against SHA-256 sums where there are any.
 
     The first time a data set that is not Fashion-MNIST is seen, its sums are written beside it: later loads are held to them.
 
+    Args:
+        trained_on: the data of a checkpoint or of a run to be resumed, which this must be.
+
     Raises:
-        DataError: a file is damaged, or Fashion-MNIST's files are mixed with others or stand under each other's names.
+        DataError: a file is damaged, Fashion-MNIST's files are mixed with others or stand under each other's names, or the
+            data is another set than the one trained on.
     """
-    files = _files(folder)
-    contents = {part: unpack(path) for part, path in files.items()}
-    sha256 = {_plain_name(files[part]): hashlib.sha256(content).hexdigest() for part, content in contents.items()}
-    if sha256 == SHA256:
-        return DataInfo("Fashion-MNIST", CLASSES, SHA256, source=str(folder.absolute()))
-    _check_sums(folder, files, sha256)
-    parsed = {part: parse_idx(files[part], content) for part, content in contents.items()}
-    _check_parts(files, parsed)
-    values = np.unique(parsed["train-labels"]).tolist()
-    images = parsed["train-images"]
-    described = read_json(folder / DESCRIPTION) if (folder / DESCRIPTION).exists() else {}
-    classes = _class_names(folder, values)
-    if not (folder / SUMS_FILE).exists():
-        with suppress(OSError):  # a folder that cannot be written to: the run keeps the sums
-            write_atomic(folder / SUMS_FILE, "".join(f"{digest}  {name}\n" for name, digest in sha256.items()))
-    return DataInfo(
-        name=described.get("name", _set_name(files["train-images"]) or folder.resolve().name),
-        classes=classes,
-        sha256=sha256,
-        channels=1 if images.ndim == 3 else 3,
-        image_size=images.shape[-1],
-        fit=described.get("fit", "mnist" if images.ndim == 3 else "pad"),
-        label_values=tuple(values),
-        source=str(folder.absolute()),
-    )
+    info = _describe(folder)
+    if trained_on is not None and info.sha256 != trained_on.sha256:
+        raise DataError(f"data={str(folder)!r} is {info.name}, but the model was trained on another set, {trained_on.name}")
+    return info
 
 
 def load_train(folder: Path, info: DataInfo) -> Split:
@@ -231,6 +214,34 @@ def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
         statistics.append((mean.item(), max(variance.sqrt().item(), 1.0)))
     means, deviations = zip(*statistics, strict=True)
     return torch.tensor(means).view(-1, 1, 1), torch.tensor(deviations).view(-1, 1, 1)
+
+
+def _describe(folder: Path) -> DataInfo:
+    files = _files(folder)
+    contents = {part: unpack(path) for part, path in files.items()}
+    sha256 = {_plain_name(files[part]): hashlib.sha256(content).hexdigest() for part, content in contents.items()}
+    if sha256 == SHA256:
+        return DataInfo("Fashion-MNIST", CLASSES, SHA256, source=str(folder.absolute()))
+    _check_sums(folder, files, sha256)
+    parsed = {part: parse_idx(files[part], content) for part, content in contents.items()}
+    _check_parts(files, parsed)
+    values = np.unique(parsed["train-labels"]).tolist()
+    images = parsed["train-images"]
+    described = read_json(folder / DESCRIPTION) if (folder / DESCRIPTION).exists() else {}
+    classes = _class_names(folder, values)
+    if not (folder / SUMS_FILE).exists():
+        with suppress(OSError):  # a folder that cannot be written to: the run keeps the sums
+            write_atomic(folder / SUMS_FILE, "".join(f"{digest}  {name}\n" for name, digest in sha256.items()))
+    return DataInfo(
+        name=described.get("name", _set_name(files["train-images"]) or folder.resolve().name),
+        classes=classes,
+        sha256=sha256,
+        channels=1 if images.ndim == 3 else 3,
+        image_size=images.shape[-1],
+        fit=described.get("fit", "mnist" if images.ndim == 3 else "pad"),
+        label_values=tuple(values),
+        source=str(folder.absolute()),
+    )
 
 
 def _load(folder: Path, info: DataInfo, prefix: str) -> Split:

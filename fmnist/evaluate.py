@@ -20,7 +20,7 @@ from fmnist.checkpoint import Checkpoint, load_checkpoint
 from fmnist.cli import command
 from fmnist.data import NOT_NAMED, Source, Split, find_data, load_info, load_test, load_train, split_train
 from fmnist.device import default_device
-from fmnist.errors import InputError, check
+from fmnist.errors import check
 from fmnist.run import find_checkpoint
 
 EVALUATION_BATCH = 500
@@ -99,9 +99,7 @@ def held_out_split(checkpoint: Checkpoint, name: str, source: Source) -> Split:
         InputError: the model was trained on that split, or the data is another set.
     """
     folder = find_data(source, checkpoint.data)
-    info = load_info(folder)
-    if info.sha256 != checkpoint.data.sha256:
-        raise InputError(f"data={str(folder)!r} is {info.name}, but the model was trained on another set, {checkpoint.data.name}")
+    info = load_info(folder, checkpoint.data)
     if name == "test":
         return load_test(folder, info)
     check(

@@ -167,7 +167,7 @@ def class_weights(config: TrainConfig, labels: Tensor, classes: int) -> Tensor |
     if config.class_weights == "equal":
         return None
     counts = torch.bincount(labels, minlength=classes).float()
-    weights = 1 / counts.clamp(min=1) if config.class_weights == "balanced" else torch.tensor(config.class_weights)
+    weights = 1 / counts.clamp(min=1) if config.class_weights == "balanced" else counts.new_tensor(config.class_weights)
     return weights * counts.sum() / (weights * counts).sum()
 
 
@@ -205,10 +205,8 @@ def train_epochs(
         state.load_state_dict(resume)
     network = _distributed(state, device, world_size)
     table, labels = ImageTable(train.images, config.shift, device), train.labels.to(device)
-    weights = class_weights(config, train.labels, classes)
-    loss_of = nn.CrossEntropyLoss(
-        None if weights is None else weights.to(device), reduction="sum", label_smoothing=config.label_smoothing
-    )
+    weights = class_weights(config, labels, classes)
+    loss_of = nn.CrossEntropyLoss(weights, reduction="sum", label_smoothing=config.label_smoothing)
     held_out = _shard(validation, rank, world_size, device)
     while not state.finished:
         started = time.perf_counter()

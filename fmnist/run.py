@@ -70,9 +70,20 @@ def open_run(name: str | None, *, resume: bool = False) -> Path:
     return run
 
 
-def is_complete(name: str | None, resume: bool) -> bool:
+def run_to_resume(name: str | None) -> Path | None:
+    """The run folder that --resume means: runs/NAME, or the newest; None if runs/NAME is still to be made.
+
+    Raises:
+        InputError: no name is given, and there is no run yet.
+    """
+    if name is None:
+        return find_run(None)
+    return RUNS / name if (RUNS / name).is_dir() else None
+
+
+def is_complete(run: Path | None) -> bool:
     """Whether the run to be resumed has its trained model already."""
-    return resume and name is not None and (RUNS / name / "best" / WEIGHTS).exists()
+    return run is not None and (run / "best" / WEIGHTS).exists()
 
 
 def find_run(path: str | Path | None) -> Path:

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from fmnist.board import FOLDER as BOARD
 from fmnist.board import Board
-from fmnist.checkpoint import describe, load_state, save_checkpoint, save_state
-from fmnist.cli import chosen, command
+from fmnist.checkpoint import data_of, describe, load_state, save_checkpoint, save_state
+from fmnist.cli import chosen, command, resumed_config
 from fmnist.config import TrainConfig
 from fmnist.data import NOT_NAMED, DataInfo, Source, Split, find_data, load_info, load_train, split_train
 from fmnist.device import default_device, resolve, set_threads
@@ -21,7 +21,7 @@ from fmnist.models import count_parameters
 from fmnist.plan import measure_speed
 from fmnist.progress import TrainingBar
 from fmnist.recipes import RECIPES
-from fmnist.run import RUNS, is_complete, open_run, write_json
+from fmnist.run import is_complete, open_run, run_to_resume, write_json
 from fmnist.summary import stage
 
 STATE_FILE = "last.pt"
@@ -39,7 +39,7 @@ class TrainOptions:
     name: str | None = None
     """Name of the run folder, runs/NAME; by default the time."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Go on with runs/NAME after its last whole epoch, exactly as if it had not been interrupted."""
+    """Go on with runs/NAME, or with the newest run, after its last whole epoch, exactly as if it had not been interrupted."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the plan, measured on a few batches, and stop."""
     list_models: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -55,12 +55,14 @@ def main(options: TrainOptions) -> None:
     if show({list_models: options.list_models, list_recipes: options.list_recipes}):
         return
     console = Console(highlight=False, soft_wrap=True)
-    if is_complete(options.name, options.resume):
-        console.print(f"{RUNS}/{options.name} is complete: nothing to do")
+    resumed = run_to_resume(options.name) if options.resume else None
+    if is_complete(resumed):
+        console.print(f"{resumed} is complete: nothing to do")
         return
     device = default_device()
-    folder = find_data(options.source)
-    info = load_info(folder)
+    data_then = data_of(resumed)
+    folder = find_data(options.source, data_then)
+    info = load_info(folder, data_then)
     config, train, validation = split_train(resolve(options.config, device), load_train(folder, info))
     check_batches(config, train)
     set_threads(config)
@@ -72,7 +74,7 @@ def main(options: TrainOptions) -> None:
         minutes = config.epochs * len(train) / speed / 60
         console.print(f"plan: {what}, {how}: {speed:,.0f} images/s, about {minutes:.1f} minutes")
         return
-    run = open_run(options.name, resume=options.resume)
+    run = open_run(resumed.name if resumed else options.name, resume=options.resume)
     state_path = run / STATE_FILE
     resume = load_state(state_path) if options.resume and state_path.exists() else None
     if resume:
@@ -117,6 +119,12 @@ def _train(
     return state
 
 
+def default_options() -> TrainOptions:
+    """The recipe, or what the run to be resumed was started with."""
+    if (saved := resumed_config("--recipe")) is None:
+        return TrainOptions(config=chosen("--recipe", RECIPES, TrainOptions.recipe).config)
+    return TrainOptions(config=TrainConfig.from_dict(saved["train"]))
+
+
 if __name__ == "__main__":
-    recipe = chosen("--recipe", RECIPES, TrainOptions.recipe)
-    command(TrainOptions, main, default=TrainOptions(config=recipe.config))
+    command(TrainOptions, main, default_options)

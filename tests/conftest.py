@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -85,6 +86,15 @@ def command(tmp_path: Path, small_data: Path) -> Iterator[CommandLine]:
             "COLUMNS": "200",
         }
         yield CommandLine(tmp_path, dict(os.environ) | changes)
+
+
+def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds, while the process runs."""
+    deadline = time.monotonic() + 200
+    while not condition():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
 
 
 @dataclass(frozen=True)

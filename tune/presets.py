@@ -18,7 +18,7 @@ class SearchConfig:
     """
 
     space: str = "quick"
-    """Which values may be tried: a name in --list-spaces, or a TOML file of your own (docs/spaces.md)."""
+    """Which values may be tried: a name in --list-spaces, or a TOML file of your own (CONTRIBUTING.md shows one)."""
     trials: int = 20
     """Candidates drawn from the space."""
     grace_epochs: int = 1

@@ -13,18 +13,18 @@ from rich.console import Console
 from cluster.connect import Resources, cluster
 from cluster.job import fit, place
 from fmnist.board import FOLDER as BOARD
-from fmnist.checkpoint import Checkpoint, describe, save_checkpoint
-from fmnist.cli import chosen, command
+from fmnist.checkpoint import Checkpoint, data_of, describe, save_checkpoint
+from fmnist.cli import chosen, command, resumed_config
 from fmnist.config import TrainConfig
 from fmnist.data import NOT_NAMED, DataInfo, Source, Split, find_data, load_info, load_test, load_train, split_train
-from fmnist.device import default_device, resolve
+from fmnist.device import default_device
 from fmnist.errors import InputError, check
 from fmnist.evaluate import evaluate
 from fmnist.listing import list_models, show
 from fmnist.lock import hold
 from fmnist.models import build_model
 from fmnist.plots import plot_confusion, plot_training
-from fmnist.run import RUNS, is_complete, open_run, read_json, write_json
+from fmnist.run import is_complete, open_run, read_json, run_to_resume, write_json
 from fmnist.summary import SUMMARY, stage
 from tune.asha import Asha
 from tune.live import JOURNAL, SearchView, TrialRecord, read_trials, winner
@@ -62,7 +62,7 @@ class SearchOptions:
     name: str | None = None
     """Name of the run folder, runs/NAME; by default the time."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Go on with runs/NAME: no trial that is done runs again."""
+    """Go on with runs/NAME, or with the newest run: no trial that is done runs again."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the plan, measured on a few batches, and stop."""
     price_per_hour: float = 0.0
@@ -86,26 +86,27 @@ def main(options: SearchOptions) -> None:
     if show({list_spaces: options.list_spaces, list_models: options.list_models}):
         return
     console = Console(highlight=False, soft_wrap=True)
-    if is_complete(options.name, options.resume):
-        run = RUNS / str(options.name)
-        console.print(f"{run} is complete: nothing to do; see python -m fmnist.summary {run}")
+    resumed = run_to_resume(options.name) if options.resume else None
+    if is_complete(resumed):
+        console.print(f"{resumed} is complete: nothing to do; see python -m fmnist.summary {resumed}")
         return
     space = load_space(options.search.space, options.search.base)
-    folder = find_data(options.source)
-    info = load_info(folder)
+    data_then = data_of(resumed)
+    folder = find_data(options.source, data_then)
+    info = load_info(folder, data_then)
     train = load_train(folder, info)
     base, training, validation = split_train(options.search.base, train)
     assert validation is not None, "SearchConfig holds some out"
     config = dataclasses.replace(options.search, base=base)
     drawn = candidates(space, config.trials, config.search_seed)
-    for candidate in drawn:
-        build_model(base.replace(**candidate), info.problem)  # a network that cannot be is told before anything starts
-    mine = {"search": config.to_dict() | {"space_values": space}, **describe(resolve(base, default_device()), info)}
-    if options.resume and options.name and (RUNS / options.name).is_dir():
-        hold(RUNS / options.name)
-        _check_same(RUNS / options.name / "config.json", mine)
+    for different in {network_of(one): one for one in (base.replace(**candidate) for candidate in drawn)}.values():
+        build_model(different, info.problem)  # a network that cannot be is told before anything starts
+    mine = {"search": config.to_dict() | {"space_values": space}, **describe(base, info)}
+    if resumed:
+        hold(resumed)
+        _check_same(resumed / "config.json", mine)
     with cluster(options.address, verbose=options.verbose) as resources:
-        run = None if options.dry_run else open_run(options.name, resume=options.resume)
+        run = None if options.dry_run else open_run(resumed.name if resumed else options.name, resume=options.resume)
         done = read_trials(run / JOURNAL) if run else []
         job = SearchJob(config, drawn, done, train, training, validation, info, resources, console, options.verbose)
         if run is None:
@@ -284,6 +285,14 @@ def _check_same(path: Path, mine: dict[str, Any]) -> None:
             )
 
 
+def default_options() -> SearchOptions:
+    """The preset, or what the run to be resumed was started with."""
+    if (saved := resumed_config("--preset")) is None:
+        return SearchOptions(search=chosen("--preset", PRESETS, DEVICE_PRESET[default_device().type]))
+    check("search" in saved, "--resume: the newest run is no search; name one with --name")
+    values = {key: value for key, value in saved["search"].items() if key != "space_values"}
+    return SearchOptions(search=SearchConfig(**values, base=TrainConfig.from_dict(saved["train"])))
+
+
 if __name__ == "__main__":
-    preset = chosen("--preset", PRESETS, DEVICE_PRESET[default_device().type])
-    command(SearchOptions, main, default=SearchOptions(search=preset))
+    command(SearchOptions, main, default_options)

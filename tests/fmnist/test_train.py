@@ -2,10 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from fmnist.checkpoint import load_state
-from tests.conftest import ROOT, CommandLine, Outcome
+from tests.conftest import ROOT, CommandLine, Outcome, wait_for
 
 LENET = ("--recipe", "lenet-sgd", "--validation-images", "500", "--global-batch-size", "64")
 
@@ -63,7 +63,7 @@ def test_killed_and_resumed_is_bit_for_bit_undisturbed(command: CommandLine, tmp
     os.kill(process.pid, signal.SIGKILL)  # some way into the second epoch
     process.communicate()
     assert not (tmp_path / "runs/killed/best").exists()
-    resumed = command("fmnist.train", *arguments, "--name", "killed", "--resume")
+    resumed = command("fmnist.train", "--resume")  # the newest run, as it was started
     assert resumed.returncode == 0, resumed.stderr
     assert "epoch 1/5" not in resumed.stdout
     one, other = (tmp_path / "runs" / name for name in ("undisturbed", "killed"))
@@ -71,14 +71,6 @@ def test_killed_and_resumed_is_bit_for_bit_undisturbed(command: CommandLine, tmp
     # Weights, both optimisers' moments, averaged weights, and losses, which show the order of data and its augmentation.
     assert same(without_clock(load_state(one / "last.pt")), without_clock(load_state(other / "last.pt")))
     assert list((other / "tensorboard").glob("events.out.tfevents.*"))
-
-
-def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.01)
 
 
 @pytest.mark.slow
@@ -145,6 +137,24 @@ def test_an_existing_run_is_never_overwritten(call: Callable[..., Outcome], tmp_
     assert done.code == 2
     assert "runs/a exists already; choose another name, or continue it with --resume" in done.output
     assert (tmp_path / "runs/a/mine").read_text() == "keep"
+
+
+def test_a_run_goes_on_with_its_own_data_and_config_only(call: Callable[..., Outcome], tmp_path: Path, small_data: Path) -> None:
+    assert call("fmnist.train", *LENET, "--epochs", 1, "--name", "a").code == 0
+    (tmp_path / "runs/a/best/model.safetensors").unlink()
+    other = tmp_path / "other"
+    shutil.copytree(small_data, other)
+    for file in ("t10k-labels-idx1-ubyte", "t10k-images-idx3-ubyte"):
+        content = bytearray((other / file).read_bytes())
+        content[-1] ^= 1
+        (other / file).write_bytes(content)
+    (other / "SHA256SUMS").unlink()
+    done = call("fmnist.train", "--resume", "--data", other)
+    assert (done.code, "trained on another set" in done.output) == (2, True)
+    done = call("fmnist.train", "--resume", "--lr", 0.01)
+    assert (done.code, "lr 0.05 became 0.01" in done.output) == (2, True)
+    assert call("fmnist.train", "--resume").code == 0
+    assert (tmp_path / "runs/a/best/model.safetensors").exists()
 
 
 def test_a_dry_run_plans_and_leaves_nothing(call: Callable[..., Outcome], tmp_path: Path) -> None:

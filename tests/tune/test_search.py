@@ -3,9 +3,7 @@
 import json
 import os
 import signal
-import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from cluster.connect import cluster
 from fmnist.config import TrainConfig
 from fmnist.data import DataInfo, Split, split_train
 from fmnist.run import open_run
-from tests.conftest import ROOT, CommandLine, Outcome
+from tests.conftest import ROOT, CommandLine, Outcome, wait_for
 from tune.presets import SearchConfig
 from tune.search import SearchJob, search
 from tune.space import candidates
@@ -32,14 +30,6 @@ SEARCH = (
 def trials(run: Path) -> list[dict[str, Any]]:
     path = run / "search/trials.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 200
-    while not condition():
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.05)
 
 
 @pytest.mark.slow
@@ -71,7 +61,7 @@ def test_killed_interrupted_and_resumed_runs_no_finished_trial_again(
     closed = trials(run)
     assert closed[: len(before)] == before
 
-    done = command("tune.search", *SEARCH, "--resume")
+    done = command("tune.search", "--resume")  # the newest run, as it was started
     assert done.returncode == 0, done.stderr
     after = trials(run)
     assert after == closed
