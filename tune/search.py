@@ -32,6 +32,7 @@ from tune.plan import Plan, make_plan, measure, network_of, plan_lines
 from tune.presets import PRESETS, SearchConfig
 from tune.report import plot_search
 from tune.space import candidates, list_spaces, load_space
+from tune.survive import survive_memory_kills
 from tune.trial import run_trial, to_arrays
 
 for name, value in {
@@ -231,6 +232,7 @@ def _run_trials(run: Path, job: SearchJob, plan: Plan) -> list[TrialRecord]:
             name="search", storage_path=str(run.absolute()), callbacks=[view], verbose=2 if job.verbose else 0
         ),
     )
+    survive_memory_kills()
     with view:
         tuner.fit()
     return list(view.records.values())

@@ -105,7 +105,7 @@ def test_trials_that_fail_are_recorded_with_their_reason(
         "global_batch_size": {"by": "model", "lenet": [64, 5000], "wideresnet28": [600]},
     }
     base = TrainConfig(epochs=1, optimizer="sgd", warmup=0.0, validation_images=500, train_images=600)
-    config = SearchConfig(trials=10, concurrent_trials=1, base=base)
+    config = SearchConfig(trials=30, concurrent_trials=1, base=base)
     drawn = candidates(space, config.trials, config.search_seed)
     assert {(c["model"], c["lr"], c["global_batch_size"]) for c in drawn} == {
         *(("lenet", lr, batch) for lr in (0.05, 1e9) for batch in (64, 5000)),
