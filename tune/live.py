@@ -280,7 +280,7 @@ def failure(text: str) -> str:
     """Why a trial failed, in a line, from what Ray wrote of it."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = lines[-1] if lines else "the process died"
-    if any(sign in text for sign in ("OutOfMemoryError", "out of memory", "MemoryError", "OOM killer")):
+    if any(sign in text for sign in ("OutOfMemoryError", "out of memory", "MemoryError", "OOM killer", "low on memory")):
         reason = next((line for line in lines if "memory" in line.lower()), last)
         return f"error: killed for memory: {reason}"
     if "ActorDiedError" in text or "ActorUnavailableError" in text:

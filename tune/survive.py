@@ -13,7 +13,7 @@ _task_failed = RayActorManager._actor_task_failed  # pyright: ignore[reportPriva
 
 def _task_failed_or_killed(self: RayActorManager, tracked_actor_task: TrackedActorTask, exception: Exception) -> None:
     if isinstance(exception, OutOfMemoryError):
-        exception = RayActorError(error_msg=f"killed for memory: {exception}")
+        exception = RayActorError(error_msg=str(exception))
     _task_failed(self, tracked_actor_task, exception)
 
 

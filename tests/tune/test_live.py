@@ -94,8 +94,8 @@ def test_the_table_shows_the_best_first_with_rung_curve_and_forecast(tmp_path: P
     [
         ("Traceback\n  File\nValueError: bad batch\n", "error: ValueError: bad batch"),
         (
-            "ray.exceptions.OutOfMemoryError: Task was killed due to the node running low on memory.\nmore",
-            "error: killed for memory: ray",
+            "RayActorError: 2 worker(s) were killed due to the node running low on memory.\nmore",
+            "error: killed for memory: RayActorError",
         ),
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\n", "error: killed for memory: torch"),
         (
