@@ -185,15 +185,13 @@ def train_epochs(
 ) -> Iterator[tuple[EpochMetrics, TrainState]]:
     """Train, and yield after each epoch.
 
-    With world_size above 1 the caller has set up torch.distributed; each rank takes its share of every global batch,
-    and every rank yields the same metrics.
+    With world_size above 1 the caller has set up torch.distributed; ranks share every global batch and yield the same metrics.
 
     Args:
         train: images on the CPU; moved to the device once.
         validation: evaluated after each epoch, in training precision.
         classes: how many there are.
-        resume: an earlier `TrainState.state_dict()` of the same config; on a CPU the result is bit for bit that of an
-            undisturbed run.
+        resume: an earlier `TrainState.state_dict()` of the same config; on a CPU the end is bit for bit the undisturbed one.
 
     Raises:
         InputError: the batch does not fit the images or the workers, or `resume` is of another config.
