@@ -9,10 +9,10 @@ from rich.console import Console
 from cluster.connect import cluster
 from cluster.job import fit, place
 from fmnist.board import FOLDER as BOARD
-from fmnist.checkpoint import data_of, describe, save_checkpoint
+from fmnist.checkpoint import describe, open_data, save_checkpoint
 from fmnist.cli import chosen, command, resumed_config
 from fmnist.config import TrainConfig
-from fmnist.data import NOT_NAMED, Source, find_data, load_info, load_train, split_train
+from fmnist.data import NOT_NAMED, Source, load_train, split_train
 from fmnist.loop import check_batches
 from fmnist.models import build_model
 from fmnist.recipes import RECIPES
@@ -50,9 +50,7 @@ def main(options: ClusterOptions) -> None:
     if is_complete(resumed):
         console.print(f"{resumed} is complete: nothing to do")
         return
-    data_then = data_of(resumed)
-    folder = find_data(options.source, data_then)
-    info = load_info(folder, data_then)
+    folder, info = open_data(options.source, resumed)
     config, train, validation = split_train(options.config, load_train(folder, info))
     build_model(config, info.problem)  # raises before Ray is started
     with cluster(options.address, verbose=options.verbose) as resources:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fmnist.config import TrainConfig, field_names
-from fmnist.data import DataInfo
+from fmnist.data import DataInfo, Source, find_data, load_info
 from fmnist.errors import InputError, check, check_known
 from fmnist.models import Classifier, build_model
 from fmnist.run import WEIGHTS, environment, read_json, write_atomic, write_json
@@ -71,11 +71,17 @@ def data_info(saved: dict[str, Any]) -> DataInfo:
     return DataInfo(**values)
 
 
-def data_of(run: Path | None) -> DataInfo | None:
-    """The data of a run that has begun; None if it has not. Raises InputError if its config.json is damaged."""
-    if run is None or not (run / "config.json").exists():
-        return None
-    return data_info(read_json(run / "config.json")["data"])
+def open_data(source: Source, resumed: Path | None) -> tuple[Path, DataInfo]:
+    """The data's folder and what it is; for a run that is resumed it is the run's own, found again by itself.
+
+    Raises:
+        InputError: the data cannot be had, or a run began with another set.
+    """
+    then = None
+    if resumed is not None and (resumed / "config.json").exists():
+        then = data_info(read_json(resumed / "config.json")["data"])
+    folder = find_data(source, then)
+    return folder, load_info(folder, then)
 
 
 def _load_weights(model: Classifier, path: Path) -> None:

@@ -9,10 +9,10 @@ from rich.console import Console
 
 from fmnist.board import FOLDER as BOARD
 from fmnist.board import Board
-from fmnist.checkpoint import data_of, describe, load_state, save_checkpoint, save_state
+from fmnist.checkpoint import describe, load_state, open_data, save_checkpoint, save_state
 from fmnist.cli import chosen, command, resumed_config
 from fmnist.config import TrainConfig
-from fmnist.data import NOT_NAMED, DataInfo, Source, Split, find_data, load_info, load_train, split_train
+from fmnist.data import NOT_NAMED, DataInfo, Source, Split, load_train, split_train
 from fmnist.device import default_device, resolve, set_threads
 from fmnist.errors import InputError
 from fmnist.listing import list_models, list_recipes, show
@@ -60,9 +60,7 @@ def main(options: TrainOptions) -> None:
         console.print(f"{resumed} is complete: nothing to do")
         return
     device = default_device()
-    data_then = data_of(resumed)
-    folder = find_data(options.source, data_then)
-    info = load_info(folder, data_then)
+    folder, info = open_data(options.source, resumed)
     config, train, validation = split_train(resolve(options.config, device), load_train(folder, info))
     check_batches(config, train)
     set_threads(config)

@@ -170,14 +170,13 @@ def play(search: SearchConfig, epoch_s: list[float], epochs: int, at_once: int, 
 
 def plan_lines(plan: Plan, resources: Resources, price_per_hour: float, time_budget_s: float) -> list[str]:
     """The plan in words, a line each."""
-    full = plan.trials * plan.epochs
     networks = ", ".join(f"{name_of(network)} {speed:,.0f}" for network, speed in sorted(plan.speeds.items()))
     rungs = ", ".join(map(str, plan.rungs)) or "none"
     limit = f" (at most {time_budget_s / 60:.1f}, the time budget)" if time_budget_s else ""
     lines = [
         f"trials       {plan.trials} of up to {plan.epochs} epochs on {plan.images:,} images; rungs at {rungs}",
         f"at once      {plan.at_once}, on {resources}",
-        f"epochs       about {plan.expected_epochs:.0f}, {full} if no trial were stopped",
+        f"epochs       about {plan.expected_epochs:.0f}, {plan.worst_epochs} if no trial were stopped",
         f"images/s     of a trial, measured on a few batches: {networks}",
         f"minutes      about {plan.minutes:.1f}: search {plan.search_s / 60:.1f}{limit}, winner {plan.retrain_s / 60:.1f}",
     ]

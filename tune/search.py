@@ -13,10 +13,10 @@ from rich.console import Console
 from cluster.connect import Resources, cluster
 from cluster.job import fit, place
 from fmnist.board import FOLDER as BOARD
-from fmnist.checkpoint import Checkpoint, data_of, describe, save_checkpoint
+from fmnist.checkpoint import Checkpoint, describe, open_data, save_checkpoint
 from fmnist.cli import chosen, command, resumed_config
 from fmnist.config import TrainConfig
-from fmnist.data import NOT_NAMED, DataInfo, Source, Split, find_data, load_info, load_test, load_train, split_train
+from fmnist.data import NOT_NAMED, DataInfo, Source, Split, load_test, load_train, split_train
 from fmnist.device import default_device
 from fmnist.errors import InputError, check
 from fmnist.evaluate import evaluate
@@ -92,9 +92,7 @@ def main(options: SearchOptions) -> None:
         console.print(f"{resumed} is complete: nothing to do; see python -m fmnist.summary {resumed}")
         return
     space = load_space(options.search.space, options.search.base)
-    data_then = data_of(resumed)
-    folder = find_data(options.source, data_then)
-    info = load_info(folder, data_then)
+    folder, info = open_data(options.source, resumed)
     train = load_train(folder, info)
     base, training, validation = split_train(options.search.base, train)
     assert validation is not None, "SearchConfig holds some out"
