@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fmnist.config import TrainConfig
 
-ORDER, AUGMENTATION, DROPOUT = range(3)
+ORDER, AUGMENTATION, DROPOUT, AFFINE, NOISE = range(5)
 """Streams of random numbers: one per use, so that none shifts another."""
 
 
@@ -67,22 +68,34 @@ class Augmentation:
 
     flip: Tensor | None  # (N, 1, 1, 1) uint8: 255 where the image is mirrored
     shift: Tensor | None  # (N, 2) int64, rows and columns
+    affine: Tensor | None  # (N, 2, 3) float32: rotation and scale, as affine_grid takes them
     erase: tuple[Tensor, Tensor] | None  # (N, H, 1) and (N, 1, W) uint8: 255 in the rows and columns that are erased
-    fill: Tensor  # (C, 1, 1) uint8: the erased pixels' value
+    fill: Tensor  # (C, 1, 1) uint8: the erased pixels' value; or (N, C, H, W) uint8, one for each pixel
 
     @classmethod
-    def draw(cls, config: TrainConfig, epoch: int, count: int, size: int, fill: Tensor) -> "Augmentation":
-        """Draw one epoch's augmentation of `count` square images of `size` pixels, on the device of `fill`."""
-        device = fill.device
+    def draw(
+        cls, config: TrainConfig, epoch: int, count: int, size: int, mean: Tensor, deviation: Tensor, device: torch.device
+    ) -> "Augmentation":
+        """Draw one epoch's augmentation of `count` square images of `size` pixels.
+
+        Args:
+            mean, deviation: of the training pixels, (C, 1, 1) in 0 to 255: what erased pixels are filled with.
+        """
         uniform = torch.rand(count, 8, generator=generator(config.seed, AUGMENTATION, epoch))
         flip = (uniform[:, 0] < 0.5).byte().mul(255).view(-1, 1, 1, 1).to(device) if config.flip else None
         shift = (uniform[:, 1:3] * (2 * config.shift + 1)).long() - config.shift if config.shift else None
-        erase = _rectangles(uniform[:, 3:8], config.erase, size) if config.erase else None
+        erase = _rectangles(uniform[:, 3:8], config, size) if config.erase else None
+        affine = _affine(config, epoch, count) if config.rotate or config.scale else None
+        fill = mean.round()
+        if config.erase and config.erase_fill == "noise":
+            normal = torch.randn(count, len(mean), size, size, generator=generator(config.seed, NOISE, epoch))
+            fill = normal.mul_(deviation).add_(mean).clamp_(0, 255)
         return cls(
             flip,
             None if shift is None else shift.to(device),
+            None if affine is None else affine.to(device),
             None if erase is None else (erase[0].to(device), erase[1].to(device)),
-            fill,
+            fill.byte().to(device),
         )
 
     def take(self, table: ImageTable, index: Tensor) -> Tensor:
@@ -96,9 +109,13 @@ class Augmentation:
         planes = images if images.ndim == 4 else images.unsqueeze(1)
         if self.flip is not None:
             planes = _choose(self.flip.index_select(0, index), planes.flip(3), planes)
+        if self.affine is not None:
+            grid = F.affine_grid(self.affine.index_select(0, index), list(planes.shape), align_corners=False)
+            planes = F.grid_sample(planes.float(), grid, align_corners=False).round_().byte()
         if self.erase is not None:
             rows, columns = (side.index_select(0, index) for side in self.erase)
-            planes = _choose((rows & columns).unsqueeze(1), self.fill.expand_as(planes), planes)
+            fill = self.fill if self.fill.ndim == 3 else self.fill.index_select(0, index)
+            planes = _choose((rows & columns).unsqueeze(1), fill.expand_as(planes), planes)
         return planes.view_as(images)
 
 
@@ -107,8 +124,17 @@ def _choose(mask: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
     return torch.bitwise_xor(chosen, other).bitwise_and_(mask).bitwise_xor_(other)
 
 
-def _rectangles(uniform: Tensor, probability: float, size: int) -> tuple[Tensor, Tensor]:
-    """Random erasing's rectangles (Zhong et al., 2017): area .02 to .4 of the image, aspect ratio .3 to 3.3.
+def _affine(config: TrainConfig, epoch: int, count: int) -> Tensor:
+    """For each image a rotation about its centre and a factor of enlargement, (N, 2, 3): where an output pixel comes from."""
+    uniform = 2 * torch.rand(count, 2, generator=generator(config.seed, AFFINE, epoch)) - 1
+    angle = torch.deg2rad(config.rotate * uniform[:, 0])
+    cosine, sine = angle.cos(), angle.sin()
+    turn = torch.stack((cosine, -sine, torch.zeros_like(sine), sine, cosine, torch.zeros_like(sine)), 1).view(-1, 2, 3)
+    return turn / (1 + config.scale * uniform[:, 1]).view(-1, 1, 1)
+
+
+def _rectangles(uniform: Tensor, config: TrainConfig, size: int) -> tuple[Tensor, Tensor]:
+    """Random erasing's rectangles (Zhong et al., 2017): aspect ratio .3 to 3.3.
 
     Args:
         uniform: (N, 5) in 0 to 1: whether, area, aspect, top, left.
@@ -116,11 +142,11 @@ def _rectangles(uniform: Tensor, probability: float, size: int) -> tuple[Tensor,
     Returns:
         the rows (N, size, 1) and the columns (N, 1, size) that are erased, as bytes of 255.
     """
-    area = (0.02 + 0.38 * uniform[:, 1]) * size * size
+    area = (0.02 + (config.erase_area - 0.02) * uniform[:, 1]) * size * size
     aspect = torch.exp((2 * uniform[:, 2] - 1) * np.log(10 / 3))
     height = (area * aspect).sqrt().round().clamp(1, size)
     width = (area / aspect).sqrt().round().clamp(1, size)
-    height = height * (uniform[:, 0] < probability)
+    height = height * (uniform[:, 0] < config.erase)
     top = (uniform[:, 3] * (size - height + 1)).floor()
     left = (uniform[:, 4] * (size - width + 1)).floor()
     place = torch.arange(size)

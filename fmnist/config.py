@@ -43,6 +43,14 @@ class TrainConfig:
     """Network: python -m fmnist.train --list-models shows them."""
     widths: tuple[int, ...] = ()
     """Channels of each stage, as many as the network has stages; empty means the network's own."""
+    dropout: float | None = None
+    """Probability that a unit is dropped, in networks that have dropout; by default the network's own."""
+    init: str = "pytorch"
+    """Initial weights: pytorch (its own defaults), xavier, he or normal."""
+    weights: str = ""
+    """File of weights to begin from (.safetensors or .pt), or imagenet; a last layer of other classes starts afresh."""
+    normalisation: Literal["standard", "unit", "mnist"] = "standard"
+    """Of the pixels: standard (mean 0 and deviation 1 over the training images), unit (0 to 1), or mnist (by MNIST's mean and deviation)."""
     epochs: int = 10
     """Passes over the training images."""
     global_batch_size: int = 512
@@ -67,6 +75,8 @@ class TrainConfig:
     """Epochs in a row without a better loss that plateau bears; one more lowers the learning rate."""
     early_stopping: int = 0
     """Stop after this many epochs in a row without a better validation loss, and keep the best epoch's weights; 0 never stops."""
+    watch: Literal["loss", "accuracy"] = "loss"
+    """What plateau and early stopping watch on the validation images."""
     ema: float = 0.0
     """Decay per step of the moving average of the weights that is evaluated and exported; 0 takes the last weights. Usual: 0.99
     to 0.999, the larger the longer the run."""
@@ -78,8 +88,16 @@ class TrainConfig:
     """Mirror half of the training images left to right."""
     shift: int = 2
     """Move each training image by up to this many pixels in each direction; the border is background."""
+    rotate: float = 0.0
+    """Turn each training image by up to this many degrees either way."""
+    scale: float = 0.0
+    """Enlarge or shrink each training image by up to this share: 0.1 means 0.9 to 1.1 times."""
     erase: float = 0.0
     """Share of training images in which a random rectangle is erased (Zhong et al., 2017)."""
+    erase_area: float = 0.4
+    """Largest share of an image that is erased; the smallest is 0.02."""
+    erase_fill: Literal["mean", "noise"] = "mean"
+    """What the rectangle is filled with: the training pixels' mean, or noise of their mean and deviation."""
     train_images: int = 0
     """Train on this many images only, equally many of each class; 0 means all that the split leaves."""
     validation_images: int | None = None
@@ -97,13 +115,18 @@ class TrainConfig:
     """CPU threads of the training process; 0 means all it may use."""
 
     def __post_init__(self) -> None:
-        from fmnist.models import MODELS  # here: both modules import this one
+        from fmnist.initial import INITS  # here: these modules import this one
+        from fmnist.models import MODELS
         from fmnist.optim import OPTIMIZERS, SCHEDULES
 
         one_of("model", self.model, MODELS)
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         one_of("schedule", self.schedule, SCHEDULES)
+        one_of("init", self.init, INITS)
         one_of("precision", self.precision, get_args(Precision))
+        one_of("normalisation", self.normalisation, ("standard", "unit", "mnist"))
+        one_of("watch", self.watch, ("loss", "accuracy"))
+        one_of("erase_fill", self.erase_fill, ("mean", "noise"))
         object.__setattr__(self, "widths", tuple(self.widths))
         check(all(width >= 1 for width in self.widths), f"widths={self.widths}: each must be at least 1")
         self._check_class_weights()
@@ -115,10 +138,13 @@ class TrainConfig:
             check(value is None or value >= low, f"{field}={value}: it must be at least {low}")
         check(math.isfinite(self.lr) and self.lr > 0, f"lr={self.lr}: it must be a finite number above 0")
         check(0 < self.lr_factor < 1, f"lr_factor={self.lr_factor}: it must be between 0 and 1")
-        for field in ("momentum", "label_smoothing", "ema"):
+        for field in ("momentum", "label_smoothing", "ema", "scale"):
             check(0 <= getattr(self, field) < 1, f"{field}={getattr(self, field)}: it must be from 0 to below 1")
         for field in ("warmup", "erase"):
             check(0 <= getattr(self, field) <= 1, f"{field}={getattr(self, field)}: it must be from 0 to 1")
+        check(self.dropout is None or 0 <= self.dropout < 1, f"dropout={self.dropout}: it must be from 0 to below 1")
+        check(0 <= self.rotate <= 180, f"rotate={self.rotate}: it must be from 0 to 180 degrees")
+        check(0.02 <= self.erase_area <= 1, f"erase_area={self.erase_area}: it must be from 0.02 to 1")
         check(self.weight_decay >= 0, f"weight_decay={self.weight_decay}: it must be at least 0")
         watched = self.validation_images != 0 or not self.early_stopping
         check(watched, f"early_stopping={self.early_stopping}: it watches validation images, but validation_images=0")

@@ -20,6 +20,7 @@ from fmnist.data import Split, pixel_statistics
 from fmnist.device import autocast, resolve
 from fmnist.errors import check
 from fmnist.evaluate import compute_logits
+from fmnist.initial import initialise
 from fmnist.models import Classifier, build_model
 from fmnist.optim import build_average, build_optimizers, improves, lr_at, set_lr
 
@@ -80,9 +81,10 @@ class TrainState:
     epoch: int = 0
     """Epochs done."""
     losses: list[float] = field(default_factory=list)
-    """The loss watched after each epoch: of the validation images, or of the training images if none are held out."""
+    """What is watched after each epoch, the less the better: the loss (or the share of errors, if the config watches accuracy) of the
+    validation images, or of the training images if none are held out."""
     best_weights: dict[str, Tensor] = field(default_factory=dict)
-    """Of the epoch with the best loss, on the CPU; kept for early stopping alone."""
+    """Of the best epoch, on the CPU; kept for early stopping alone."""
 
     @property
     def model(self) -> Classifier:
@@ -133,7 +135,7 @@ class TrainState:
         self.epoch, self.losses, self.best_weights = state["epoch"], state["losses"], state["best_weights"]
 
     def end_epoch(self, loss: float) -> None:
-        """Count an epoch whose watched loss is known; at the end, take up the weights of the epoch that is kept."""
+        """Count an epoch whose watched value is known; at the end, take up the weights of the epoch that is kept."""
         self.epoch += 1
         self.losses.append(loss)
         if not self.config.early_stopping:
@@ -156,10 +158,22 @@ def start_training(config: TrainConfig, train: Split, classes: int, device: torc
     """Fresh weights and optimisers for `config`, on `device`."""
     config = resolve(config, device)
     torch.manual_seed(config.seed)
-    model = build_model(config, train.problem(classes), *pixel_statistics(train.images)).to(device)
+    model = build_model(config, train.problem(classes), *normalisation(config, train.images))
+    initialise(model.network, config)
+    model = model.to(device)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return TrainState(config, model, build_optimizers(config, model), build_average(config, model))
+
+
+def normalisation(config: TrainConfig, images: Tensor) -> tuple[Tensor, Tensor]:
+    """What is taken from the pixels (0 to 255) of each channel, and what they are then divided by, (channels, 1, 1) both."""
+    mean, deviation = pixel_statistics(images)
+    known = {"unit": (0.0, 1.0), "mnist": (0.1307, 0.3081)}
+    if config.normalisation == "standard":
+        return mean, deviation
+    zero, one = known[config.normalisation]
+    return torch.full_like(mean, 255 * zero), torch.full_like(deviation, 255 * one)
 
 
 def class_weights(config: TrainConfig, labels: Tensor, classes: int) -> Tensor | None:
@@ -205,11 +219,15 @@ def train_epochs(
     table, labels = ImageTable(train.images, config.shift, device), train.labels.to(device)
     weights = class_weights(config, labels, classes)
     loss_of = nn.CrossEntropyLoss(weights, reduction="sum", label_smoothing=config.label_smoothing)
+    statistics = pixel_statistics(train.images)
     held_out = _shard(validation, rank, world_size, device)
     while not state.finished:
         started = time.perf_counter()
         epoch = state.epoch + 1
-        loss, accuracy, lr = _train_one_epoch(state, network, table, labels, loss_of, epoch, rank, world_size, on_step)
+        augmentation = Augmentation.draw(config, epoch, len(train), table.shape[-1], *statistics, device)
+        loss, accuracy, lr = _train_one_epoch(
+            state, network, table, labels, augmentation, loss_of, epoch, rank, world_size, on_step
+        )
         trained = time.perf_counter()
         count = len(train) // config.global_batch_size * config.global_batch_size
         if not math.isfinite(loss):
@@ -217,7 +235,8 @@ def train_epochs(
                 f"epoch {epoch}: the training loss is {loss}; lower lr={config.lr} or lengthen warmup={config.warmup}"
             )
         validation_loss, validation_accuracy = _validate(state, held_out, world_size)
-        state.end_epoch(loss if validation_loss is None else validation_loss)
+        seen = (loss, accuracy) if validation_loss is None else (validation_loss, cast(float, validation_accuracy))
+        state.end_epoch(seen[0] if config.watch == "loss" else 1 - seen[1])
         yield (
             EpochMetrics(
                 epoch=epoch,
@@ -246,6 +265,7 @@ def _train_one_epoch(
     network: nn.Module,
     table: ImageTable,
     labels: Tensor,
+    augmentation: Augmentation,
     loss_of: nn.CrossEntropyLoss,
     epoch: int,
     rank: int,
@@ -257,8 +277,6 @@ def _train_one_epoch(
     steps = images // config.global_batch_size
     order = torch.randperm(images, generator=generator(config.seed, ORDER, epoch))
     batches = order[: steps * config.global_batch_size].view(steps, -1)[:, rank::world_size].to(device)
-    fill = state.trained.pixel_mean.round().byte()
-    augmentation = Augmentation.draw(config, epoch, images, table.shape[-1], fill)
     torch.manual_seed(generator(config.seed, DROPOUT, epoch, rank).initial_seed())
     totals = torch.zeros(2, device=device)  # summed loss, correct answers
     started = reported = time.perf_counter()

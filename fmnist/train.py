@@ -1,5 +1,7 @@
 """`python -m fmnist.train --recipe airnet-quick`: train in this process, without Ray, and leave a run folder."""
 
+import math
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +18,7 @@ from fmnist.data import NOT_NAMED, DataInfo, Source, Split, load_train, split_tr
 from fmnist.device import default_device, resolve, set_threads
 from fmnist.errors import InputError
 from fmnist.listing import list_models, list_recipes, show
-from fmnist.loop import DivergedError, TrainState, check_batches, start_training, train_epochs
+from fmnist.loop import DivergedError, check_batches, start_training, train_epochs
 from fmnist.models import count_parameters
 from fmnist.plan import measure_speed
 from fmnist.progress import TrainingBar
@@ -73,48 +75,60 @@ def main(options: TrainOptions) -> None:
         console.print(f"plan: {what}, {how}: {speed:,.0f} images/s, about {minutes:.1f} minutes")
         return
     run = open_run(resumed.name if resumed else options.name, resume=options.resume)
-    state_path = run / STATE_FILE
-    resume = load_state(state_path) if options.resume and state_path.exists() else None
-    if resume:
-        fresh.load_state_dict(resume)  # which raises before anything is written if the config is another
-    write_json(run / "config.json", describe(config, info))
     console.print(f"[bold]{run}[/]: {what}, {how}")
-    history: list[dict[str, Any]] = resume["history"] if resume else []
     with stage(run, "train") as found:
-        state = _train(config, train, validation, info, run, console, history, resume) or fresh
-        kept = history[state.kept_epoch - 1]
-        found |= {"validation_accuracy": kept["validation_accuracy"], "config": config.to_dict()}
-    metrics = {"validation_accuracy": kept["validation_accuracy"], "epoch": state.kept_epoch, "epochs": history}
-    save_checkpoint(run / "best", state.model, config, info, metrics)
+        trained = train_in(run, config, train, validation, info, console)
+        assert trained is not None, "it had no deadline"
+        found |= {"validation_accuracy": trained["validation_accuracy"], "config": config.to_dict()}
     console.print(f"saved in {run / 'best'}; next: python -m fmnist.evaluate {run}, or python -m export.to_onnx {run}")
 
 
-def _train(
+def train_in(
+    run: Path,
     config: TrainConfig,
     train: Split,
     validation: Split | None,
     info: DataInfo,
-    run: Path,
     console: Console,
-    history: list[dict[str, Any]],
-    resume: dict[str, Any] | None,
-) -> TrainState | None:
-    """Train what is left, saving after each epoch; add to `history`. None if nothing was left."""
-    state, classes = None, len(info.classes)
+    deadline: float = math.inf,
+) -> dict[str, Any] | None:
+    """Train in a run folder, from the last whole epoch on that it holds; save each epoch, and the checkpoint at the end.
+
+    Args:
+        deadline: of time.monotonic(); the training stops after the first epoch that ends later.
+
+    Returns:
+        metrics.json: validation_accuracy, epoch (whose weights are kept) and epochs (EpochMetrics as dicts); None at the deadline.
+
+    Raises:
+        InputError: the folder holds a training of another config, or the loss is no longer finite.
+    """
+    device, path = default_device(), run / STATE_FILE
+    resume = load_state(path) if path.exists() else None
+    state = start_training(config, train, len(info.classes), device)
+    if resume:
+        state.load_state_dict(resume)  # which raises before anything is written if the config is another
+    write_json(run / "config.json", describe(config, info))
+    history: list[dict[str, Any]] = resume["history"] if resume else []
     try:
         with TrainingBar(config.epochs, config.model, console) as bar, Board(run / BOARD, len(history)) as board:
             for metrics, state in train_epochs(
-                config, train, validation, classes=classes, device=default_device(), on_step=bar.on_step, resume=resume
+                config, train, validation, classes=len(info.classes), device=device, on_step=bar.on_step, resume=resume
             ):
                 history.append(metrics.to_dict())
-                save_state(run / STATE_FILE, state.state_dict() | {"history": history})
+                save_state(path, state.state_dict() | {"history": history})
                 bar.on_epoch(metrics)
                 board.on_epoch(metrics.to_dict())
+                if time.monotonic() > deadline and not state.finished:
+                    return None
     except DivergedError as error:
         raise InputError(str(error)) from error
-    if state is not None and state.kept_epoch < state.epoch:
-        console.print(f"stopped early: no better validation loss since epoch {state.kept_epoch}, whose weights are kept")
-    return state
+    if state.kept_epoch < state.epoch:
+        console.print(f"stopped early: nothing better since epoch {state.kept_epoch}, whose weights are kept")
+    kept = history[state.kept_epoch - 1]
+    found = {"validation_accuracy": kept["validation_accuracy"], "epoch": state.kept_epoch, "epochs": history}
+    save_checkpoint(run / "best", state.model, config, info, found)
+    return found
 
 
 def default_options() -> TrainOptions:

@@ -23,7 +23,7 @@ from fmnist.evaluate import evaluate
 from fmnist.listing import list_models, show
 from fmnist.lock import hold
 from fmnist.models import build_model
-from fmnist.plots import plot_confusion, plot_training
+from fmnist.plots import plot_confusion, plot_curves
 from fmnist.run import is_complete, open_run, read_json, run_to_resume, write_json
 from fmnist.summary import SUMMARY, stage
 from tune.asha import Asha
@@ -258,7 +258,7 @@ def retrain(run: Path, job: SearchJob, best: TrialRecord, test: Split) -> None:
             console=job.console,
         )
         metrics = evaluate(Checkpoint(trained.model, trained.config, info, {}), test, default_device())
-        plot_training(trained.history, run / "figures/training.png")
+        plot_curves({"winner": trained.history}, run / "figures/training.png")
         plot_confusion(metrics["confusion"], info.classes, run / "figures/confusion.png")
         record = {"validation_accuracy": best.accuracy, "trial": best.number, "test": metrics, "epochs": trained.history}
         found |= {

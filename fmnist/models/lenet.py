@@ -1,4 +1,4 @@
-"""LeNet as report E gives it: 44,426 parameters for 28×28 gray images and 10 classes."""
+"""The two LeNets of the reports, after LeCun et al. (1998)."""
 
 from torch import Tensor, nn
 
@@ -7,16 +7,20 @@ from fmnist.errors import check
 
 
 class LeNet(nn.Module):
-    """Two 5×5 convolutions without padding, each with ReLU and 2×2 max-pool, then linear 256→120→84→classes."""
+    """Two 5×5 convolutions, each with an activation and 2×2 pooling, then linear layers of 120, 84 and as many as there are classes.
 
-    def __init__(self, problem: Problem) -> None:
+    Args:
+        padding: of the first convolution.
+    """
+
+    def __init__(self, problem: Problem, padding: int, activation: type[nn.Module], pool: type[nn.Module]) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(problem.channels, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)
+            nn.Conv2d(problem.channels, 6, 5, padding=padding), activation(), pool(2), nn.Conv2d(6, 16, 5), activation(), pool(2)
         )
-        side = ((problem.size - 4) // 2 - 4) // 2  # 4 for 28×28
+        side = ((problem.size + 2 * padding - 4) // 2 - 4) // 2
         self.head = nn.Sequential(
-            nn.Linear(16 * side * side, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, problem.classes)
+            nn.Linear(16 * side * side, 120), activation(), nn.Linear(120, 84), activation(), nn.Linear(84, problem.classes)
         )
 
     def forward(self, images: Tensor) -> Tensor:  # (B, channels, H, W) -> (B, classes)
@@ -24,7 +28,17 @@ class LeNet(nn.Module):
 
 
 def build_lenet(config: TrainConfig, problem: Problem) -> nn.Module:
-    """LeNet of report E: two convolutions, three linear layers."""
-    check(not config.widths, f"widths={config.widths}: lenet has fixed widths; leave it empty")
-    check(problem.size >= 16, f"images of {problem.size}×{problem.size}: lenet needs 16×16 or more")
-    return LeNet(problem)
+    """LeNet of report E: no padding, ReLU, max-pool; linear 256→120→84→classes."""
+    _check(config, problem)
+    return LeNet(problem, 0, nn.ReLU, nn.MaxPool2d)
+
+
+def build_lenet5(config: TrainConfig, problem: Problem) -> nn.Module:
+    """LeNet-5 of report A, as the paper has it: images padded to 32×32, tanh, average pooling; linear 400→120→84→classes."""
+    _check(config, problem)
+    return LeNet(problem, 2, nn.Tanh, nn.AvgPool2d)
+
+
+def _check(config: TrainConfig, problem: Problem) -> None:
+    check(not config.widths, f"widths={config.widths}: {config.model} has fixed widths; leave it empty")
+    check(problem.size >= 16, f"images of {problem.size}×{problem.size}: {config.model} needs 16×16 or more")

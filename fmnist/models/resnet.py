@@ -1,8 +1,11 @@
-"""Residual networks (He et al., 2015) with a stem for small images: one 3×3 convolution of stride 1 and no pooling.
+"""Residual networks (He et al., 2015).
 
 ResNet-18 and ResNet-34 have the four stages of the paper's ImageNet networks, ResNet-20 the three of its CIFAR-10 ones (section
-4.2), here with 1×1 shortcuts where the shape changes.
+4.2), here with 1×1 shortcuts where the shape changes, and all three a stem for small images: one 3×3 convolution of stride 1 and no
+pooling. The two named …_imagenet are torchvision's, stem and all, of the reports B and E.
 """
+
+from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,6 +52,17 @@ class ResNet(nn.Module):
         return self.head(self.pool(self.blocks(self.stem(images))).flatten(1))
 
 
+class ThreeChannels(nn.Module):
+    """torchvision's network for colour images; gray ones are given to it as three equal channels."""
+
+    def __init__(self, build: Callable[..., nn.Module], problem: Problem) -> None:
+        super().__init__()
+        self.resnet = build(num_classes=problem.classes)
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, channels, H, W) -> (B, classes)
+        return self.resnet(images.expand(-1, 3, -1, -1))
+
+
 def _build(config: TrainConfig, problem: Problem, depths: tuple[int, ...], widths: tuple[int, ...]) -> nn.Module:
     chosen = config.widths or widths
     example = " ".join(str(width // 4) for width in widths)
@@ -69,3 +83,20 @@ def build_resnet20(config: TrainConfig, problem: Problem) -> nn.Module:
 def build_resnet34(config: TrainConfig, problem: Problem) -> nn.Module:
     """ResNet-34, 3×3 stem; widths 64 128 256 512."""
     return _build(config, problem, (3, 4, 6, 3), (64, 128, 256, 512))
+
+
+def _torchvision(config: TrainConfig, problem: Problem, name: str) -> nn.Module:
+    from torchvision import models  # here: a second to import
+
+    check(not config.widths, f"widths={config.widths}: {config.model} has fixed widths; leave it empty")
+    return ThreeChannels(getattr(models, name), problem)
+
+
+def build_resnet18_imagenet(config: TrainConfig, problem: Problem) -> nn.Module:
+    """ResNet-18 as for ImageNet, 7×7 stem of stride 2 and pooling; gray as three channels; --weights imagenet."""
+    return _torchvision(config, problem, "resnet18")
+
+
+def build_resnet34_imagenet(config: TrainConfig, problem: Problem) -> nn.Module:
+    """ResNet-34 as for ImageNet, 7×7 stem of stride 2 and pooling; gray as three channels; --weights imagenet."""
+    return _torchvision(config, problem, "resnet34")

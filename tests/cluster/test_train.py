@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import CommandLine, Outcome
 
-LENET = ("--recipe", "lenet-sgd", "--precision", "fp32", "--validation-images", 500, "--global-batch-size", 64, "--epochs", 2)
+LENET = ("--recipe", "e-lenet-0.05", "--precision", "fp32", "--validation-images", 500, "--global-batch-size", 64, "--epochs", 2)
 
 
 @pytest.mark.slow

@@ -75,6 +75,6 @@ def test_early_stopping_needs_something_to_watch() -> None:
 
 
 def test_recipes_are_checked_configs() -> None:
-    assert {"airnet-quick", "lenet-sgd", "resnet18"} <= set(RECIPES)
+    assert {"airnet-quick", "e-lenet-0.05", "resnet18"} <= set(RECIPES)
     for recipe in RECIPES.values():
         assert TrainConfig.from_dict(recipe.config.to_dict()) == recipe.config

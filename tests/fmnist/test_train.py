@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from fmnist.checkpoint import load_state
 from tests.conftest import ROOT, CommandLine, Outcome, wait_for
 
-LENET = ("--recipe", "lenet-sgd", "--validation-images", "500", "--global-batch-size", "64")
+LENET = ("--recipe", "e-lenet-0.05", "--validation-images", "500", "--global-batch-size", "64")
 
 
 def test_leaves_a_run_folder(command: CommandLine, tmp_path: Path) -> None:

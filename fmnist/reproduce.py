@@ -1,0 +1,308 @@
+"""`python -m fmnist.reproduce`: run the experiments of the five reports, and write our figures beside theirs.
+
+Every training is a run of its own, runs/reports/RECIPE-seedN, and goes on after its last whole epoch if it was interrupted. What is
+done adds a row to docs/results/reports.json; reports.md is written from those rows and from fmnist/recipes.py.
+"""
+
+import math
+import platform
+import statistics
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from fmnist.checkpoint import load_checkpoint, load_state
+from fmnist.cli import command
+from fmnist.config import TrainConfig
+from fmnist.data import NOT_NAMED, DataInfo, Source, Split, find_data, load_info, load_test, load_train, split_train
+from fmnist.device import cpu_threads, default_device, resolve, set_threads
+from fmnist.errors import InputError, check, one_of
+from fmnist.evaluate import classification_metrics, combine, compute_logits
+from fmnist.models import count_parameters
+from fmnist.plan import measure_speed
+from fmnist.recipes import ENSEMBLES, RECIPES, Ensemble, Recipe, Report
+from fmnist.reports import REPORTS, write_reports
+from fmnist.run import RUNS, environment, read_json, write_json
+from fmnist.summary import stage
+from fmnist.train import STATE_FILE, train_in
+
+FOLDER = RUNS / "reports"
+SPEEDS = FOLDER / "speeds.json"
+LOGITS = "test_logits.npy"
+ROW = "row.json"
+EVALUATION_SHARE = 1.1
+"""Of the time of the training steps: validation after each epoch, the test at the end, saving."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Run the experiments of the five reports, cheapest first, and write docs/results/reports.md: our figure beside theirs.
+
+    Interrupted or killed, the same command goes on where it stopped.
+
+    Example: python -m fmnist.reproduce --report E --seeds 3
+    """
+
+    report: Report | None = None
+    """One report's experiments only."""
+    recipe: str | None = None
+    """One experiment only: --list shows their names."""
+    seeds: int = 1
+    """Runs of each experiment; one of every experiment comes before the second of any."""
+    time_budget: float | None = None
+    """Stop after so many minutes; begin nothing that is not expected to end by then."""
+    full: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Train the big networks for all their epochs on a CPU too, where they take hours; always so on a GPU."""
+    list: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show what is done, what is left and the minutes it will take, and stop."""
+    source: Annotated[Source, tyro.conf.arg(name="")] = NOT_NAMED
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One training of a recipe."""
+
+    name: str
+    seed: int
+    config: TrainConfig
+    folder: Path
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / ROW).exists()
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The data set, read once."""
+
+    folder: Path
+    info: DataInfo
+    train: Split
+
+
+def selected(options: Options) -> dict[str, Recipe | Ensemble]:
+    """The experiments that the command line means. Raises InputError on an unknown name."""
+    experiments: dict[str, Recipe | Ensemble] = {name: recipe for name, recipe in RECIPES.items() if recipe.report} | ENSEMBLES
+    if options.recipe is not None:
+        one_of("recipe", options.recipe, experiments)
+        chosen = experiments[options.recipe]
+        members = chosen.members if isinstance(chosen, Ensemble) else ()
+        return {name: experiments[name] for name in (*members, options.recipe)}
+    return {name: chosen for name, chosen in experiments.items() if options.report in (None, chosen.report)}
+
+
+def plan_tasks(experiments: dict[str, Recipe | Ensemble], seeds: int, full: bool, info: DataInfo) -> list[Task]:
+    """A task for each seed of each recipe; the first seeds come first."""
+    other = "" if info.name == "Fashion-MNIST" else f"{info.name}-"
+    on_cpu = default_device().type == "cpu"
+    tasks: list[Task] = []
+    for seed in range(seeds):
+        for name, chosen in experiments.items():
+            if isinstance(chosen, Recipe):
+                config = chosen.shortened() if on_cpu and not full else chosen.config
+                share = config.validation_images if other else None  # a number that was meant for Fashion-MNIST
+                config = config.replace(seed=seed, validation_images=None) if share else config.replace(seed=seed)
+                tasks.append(Task(name, seed, config, FOLDER / f"{other}{name}-seed{seed}"))
+    return tasks
+
+
+def run_task(task: Task, data: Data, console: Console, deadline: float) -> bool:
+    """Train, test once, and leave the row in the run folder; False if the deadline came first."""
+    config, train, validation = split_train(resolve(task.config, default_device()), data.train)
+    with stage(task.folder, "train") as found:
+        trained = train_in(task.folder, config, train, validation, data.info, console, deadline)
+        if trained is None:
+            return False
+        found |= {"validation_accuracy": trained["validation_accuracy"], "config": config.to_dict()}
+    row = test_row(task, config, trained, data)
+    write_json(task.folder / ROW, row)
+    (task.folder / STATE_FILE).unlink(missing_ok=True)
+    return True
+
+
+def test_row(task: Task, config: TrainConfig, trained: dict[str, Any], data: Data) -> dict[str, Any]:
+    """What a finished training is worth: the test set is read here, once."""
+    model = load_checkpoint(task.folder / "best").model.to(default_device())
+    test = load_test(data.folder, data.info)
+    logits = compute_logits(model, test.images.to(default_device())).cpu()
+    np.save(task.folder / LOGITS, logits.numpy())
+    epochs = trained["epochs"]
+    planned = RECIPES[task.name].config.epochs
+    return {
+        "recipe": task.name,
+        "seed": task.seed,
+        "data": data.info.name,
+        "network": config.model,
+        "parameters": count_parameters(model),
+        "epochs": config.epochs,
+        "shortened": config.epochs < planned,
+        "epochs_trained": len(epochs),
+        "kept_epoch": trained["epoch"],
+        **figures(logits, test),
+        "validation_accuracy": trained["validation_accuracy"],
+        "train_accuracy": epochs[trained["epoch"] - 1]["train_accuracy"],
+        "images_per_s": round(statistics.median(epoch["images_per_s"] for epoch in epochs)),
+        "train_s": round(sum(epoch["seconds"] for epoch in epochs), 1),
+        "precision": config.precision,
+        "hardware": hardware(),
+        "torch": torch.__version__,
+        "git_commit": environment()["git_commit"],
+    }
+
+
+def figures(logits: torch.Tensor, test: Split) -> dict[str, Any]:
+    """The columns of a row that the test set gives."""
+    metrics = classification_metrics(logits, test.labels)
+    return {
+        "test_accuracy": metrics["accuracy"],
+        "test_loss": metrics["loss"],
+        "macro_f1": metrics["f1"]["macro"],
+        "macro_precision": metrics["precision"]["macro"],
+        "auroc": metrics["auroc"]["macro"],
+        "class_f1": metrics["f1"]["per_class"],
+    }
+
+
+def ensemble_row(name: str, ensemble: Ensemble, seed: int, data: Data) -> dict[str, Any] | None:
+    """Combine what the members said of the test images; None while one of them is not trained here."""
+    other = "" if data.info.name == "Fashion-MNIST" else f"{data.info.name}-"
+    folders = [FOLDER / f"{other}{member}-seed{seed}" for member in ensemble.members]
+    if not all((folder / ROW).exists() for folder in folders):
+        return None
+    members = [torch.from_numpy(np.load(folder / LOGITS)) for folder in folders]
+    rows = [read_json(folder / ROW) for folder in folders]
+    test = load_test(data.folder, data.info)
+    return {
+        "recipe": name,
+        "seed": seed,
+        "data": data.info.name,
+        "network": " + ".join(dict.fromkeys(row["network"] for row in rows)),
+        "parameters": sum(row["parameters"] for row in rows),
+        "shortened": any(row["shortened"] for row in rows),
+        **figures(combine(members, ensemble.combine), test),
+        "best_member": max(row["test_accuracy"] for row in rows),
+        "hardware": hardware(),
+    }
+
+
+@cache
+def hardware() -> str:
+    """What this machine computes on, in words."""
+    if default_device().type == "cuda":
+        return torch.cuda.get_device_name()
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        name = models[0] if models else name
+    return f"{name}, {cpu_threads()} threads"
+
+
+def expected_seconds(tasks: list[Task], data: Data, console: Console) -> dict[Task, float]:
+    """How long each task that is not done will take, from a few batches of each kind; measured once on a machine."""
+    speeds: dict[str, float] = read_json(SPEEDS) if SPEEDS.exists() else {}
+    left = [task for task in tasks if not task.done]
+    unknown = {speed_key(task.config): task.config for task in left if speed_key(task.config) not in speeds}
+    for key, config in track(unknown.items(), "measuring speeds", console=console, transient=True):
+        set_threads(config)
+        measured = resolve(config.replace(weights="", train_images=0), default_device())
+        speeds[key] = measure_speed(measured, data.train, len(data.info.classes), default_device())
+        write_json(SPEEDS, speeds)
+    expected: dict[Task, float] = {}
+    for task in left:
+        images = len(data.train) - (task.config.validation_images or len(data.train) // 12)
+        state = task.folder / STATE_FILE
+        epochs = task.config.epochs - (load_state(state)["epoch"] if state.exists() else 0)
+        expected[task] = EVALUATION_SHARE * epochs * images / speeds[speed_key(task.config)]
+    return expected
+
+
+def speed_key(config: TrainConfig) -> str:
+    moved = "moved" if config.rotate or config.scale else "noise" if config.erase_fill == "noise" and config.erase else "plain"
+    return f"{config.model} {config.global_batch_size} {config.optimizer} {moved} on {hardware()}"
+
+
+def main(options: Options) -> None:
+    check(options.seeds >= 1, f"seeds={options.seeds}: it must be at least 1")
+    check(options.time_budget is None or options.time_budget > 0, f"time_budget={options.time_budget}: minutes, above 0")
+    console = Console(highlight=False, soft_wrap=True)
+    experiments = selected(options)
+    folder = find_data(options.source)
+    info = load_info(folder)
+    data = Data(folder, info, load_train(folder, info))
+    tasks = plan_tasks(experiments, options.seeds, options.full, info)
+    expected = expected_seconds(tasks, data, console)
+    if options.list:
+        show_list(experiments, tasks, expected, console)
+        return
+    run_all(experiments, tasks, expected, data, options, console)
+
+
+def run_all(
+    experiments: dict[str, Recipe | Ensemble],
+    tasks: list[Task],
+    expected: dict[Task, float],
+    data: Data,
+    options: Options,
+    console: Console,
+) -> None:
+    """Run what is left, the first seeds first and the cheapest first, writing up after each."""
+    deadline = math.inf if options.time_budget is None else time.monotonic() + 60 * options.time_budget
+    console.print(
+        f"{len(expected)} of {len(tasks)} trainings left: about {sum(expected.values()) / 60:.0f} minutes on {hardware()}"
+    )
+    collect(experiments, options.seeds, tasks, data)
+    for number, task in enumerate(sorted(expected, key=lambda task: (task.seed, expected[task])), start=1):
+        if time.monotonic() + expected[task] > deadline:
+            console.print(f"{task.name}, seed {task.seed}: about {expected[task] / 60:.1f} minutes, more than are left")
+            continue
+        console.rule(
+            f"{number} of {len(expected)}: {task.name}, seed {task.seed}, about {expected[task] / 60:.1f} minutes", align="left"
+        )
+        try:
+            whole = run_task(task, data, console, deadline)
+        except InputError as error:
+            console.print(f"[red]{task.name}, seed {task.seed}: {error}")
+            continue
+        collect(experiments, options.seeds, tasks, data)
+        if not whole:
+            console.print("the time is up; the same command goes on")
+            break
+    console.print(f"written: {REPORTS}")
+
+
+def collect(experiments: dict[str, Recipe | Ensemble], seeds: int, tasks: Iterable[Task], data: Data) -> None:
+    """Bring the rows of finished trainings, and of ensembles of them, into docs/results."""
+    rows = [read_json(task.folder / ROW) for task in tasks if task.done]
+    for name, chosen in experiments.items():
+        if isinstance(chosen, Ensemble):
+            found = (ensemble_row(name, chosen, seed, data) for seed in range(seeds))
+            rows += [row for row in found if row]
+    write_reports(rows)
+
+
+def show_list(experiments: dict[str, Recipe | Ensemble], tasks: list[Task], expected: dict[Task, float], console: Console) -> None:
+    """What is done here, and how long the rest takes."""
+    table = Table("recipe", "what", "seeds done", "minutes left", box=None, pad_edge=False)
+    for name, chosen in experiments.items():
+        own = [task for task in tasks if task.name == name]
+        left = sum(expected.get(task, 0.0) for task in own) / 60
+        done = f"{sum(task.done for task in own)} of {len(own)}" if own else "of its members"
+        table.add_row(name, f"{chosen.report}: {chosen.about}", done, f"{left:.1f}" if own else "")
+    console.print(table)
+    console.print(f"{len(expected)} trainings left, about {sum(expected.values()) / 60:.0f} minutes on {hardware()}")
+
+
+if __name__ == "__main__":
+    command(Options, main)
