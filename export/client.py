@@ -53,11 +53,21 @@ class Client:
         """Probabilities (B, classes) float32 of uint8 images: (B, H, W) gray, or (B, 3, H, W) colour."""
         return np.asarray(self.session.run(["probabilities"], {"pixels": pixels})[0])
 
-    def top(self, image: Image.Image, count: int = TOP) -> list[tuple[str, float]]:
-        """The likeliest classes of one image, the likeliest first, with their probabilities."""
+    def pixels(self, image: Image.Image, photo: bool | None = None) -> np.ndarray:
+        """One image as the model wants it, uint8 (H, W) gray or (3, H, W) colour.
+
+        Args:
+            photo: whether it is a photo of one thing on a plain ground; None decides by the data set: see `to_pixels`.
+
+        Raises:
+            ImageError: a photo on which nothing can be found.
+        """
         channels = 1 if len(self.shape) == 2 else self.shape[0]
-        pixels = to_pixels(image, size=self.shape[-1], channels=channels, fit=self.fit)
-        probabilities = self.probabilities(pixels[None])[0]
+        return to_pixels(image, size=self.shape[-1], channels=channels, fit=self.fit, photo=photo)
+
+    def top(self, image: Image.Image, count: int = TOP, photo: bool | None = None) -> list[tuple[str, float]]:
+        """The likeliest classes of one image, the likeliest first, with their probabilities; `photo` as in `pixels`."""
+        probabilities = self.probabilities(self.pixels(image, photo)[None])[0]
         return [(self.labels[index], float(probabilities[index])) for index in np.argsort(-probabilities)[:count]]
 
 
@@ -67,16 +77,27 @@ def build_parser() -> argparse.ArgumentParser:
         "images", nargs="+", metavar="IMAGE", help="image file of any size; it is made to look like those trained on"
     )
     parser.add_argument("--top", type=int, default=TOP, metavar="N", help="how many classes to show (default: %(default)s)")
+    parser.add_argument(
+        "--photo",
+        action=argparse.BooleanOptionalAction,
+        help="the images are photos of one thing on a plain ground: trim, shrink, sharpen, centre and negate them as the data set "
+        "was made (a colour model's are trimmed, shrunk and centred); --no-photo: only resize them and pad them with black; "
+        "by default whichever the model's own data needs, and nothing where an image has their very size and mode",
+    )
     return parser
 
 
-def predict(bundle: Path, images: list[str], count: int) -> int:
-    """Print the likeliest classes of each image; give the exit code: 2 if an image or the bundle cannot be read."""
+def predict(bundle: Path, images: list[str], count: int, photo: bool | None) -> int:
+    """Print the likeliest classes of each image; give the exit code: 2 if an image or the bundle cannot be used."""
     try:
         client = Client(bundle)
         for path in images:
-            shown = ", ".join(f"{label} {probability:.1%}" for label, probability in client.top(open_image(path), count))
-            print(f"{path}: {shown}")
+            image = open_image(path)
+            try:
+                best = client.top(image, count, photo)
+            except ImageError as error:
+                raise ImageError(f"image={path!r}: {error}") from error
+            print(f"{path}: {', '.join(f'{label} {probability:.1%}' for label, probability in best)}")
     except (ClientError, ImageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -85,4 +106,4 @@ def predict(bundle: Path, images: list[str], count: int) -> int:
 
 if __name__ == "__main__":
     chosen = build_parser().parse_intermixed_args()
-    sys.exit(predict(Path(__file__).parent, chosen.images, chosen.top))
+    sys.exit(predict(Path(__file__).parent, chosen.images, chosen.top, chosen.photo))

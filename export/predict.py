@@ -13,7 +13,7 @@ def main() -> int:
     parser.add_argument("--run", help="run folder or bundle; by default the newest run")
     options = parser.parse_intermixed_args()
     try:
-        return predict(find_bundle(options.run), options.images, options.top)
+        return predict(find_bundle(options.run), options.images, options.top, options.photo)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

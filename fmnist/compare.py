@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -141,41 +142,40 @@ def _row(member: Member, metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def _show_runs(rows: list[dict[str, Any]], split: SplitName, console: Console) -> None:
-    table = Table()
-    columns = ("run", "network", "parameters", "validation", split, "95 % interval", "loss", "macro F1", "calibration error")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < 2 else "right")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    columns = ("run (network)", "para-\nmeters", "valid.\n%", f"{split}\n%", "95 %\ninterval", "loss", "macro\nF1 %", "ECE\n%")
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right", no_wrap=True)
     for row in rows:
         low, high = row["accuracy_interval"]
         known = row["validation_accuracy"]
         table.add_row(
-            escape(row["run"]),
-            row["model"],
+            f"{escape(row['run'])} ({row['model']})",
             f"{row['parameters']:,}",
-            "–" if known is None else f"{known:.2%}",
-            f"[bold]{row['accuracy']:.2%}",
-            f"{low:.2%} to {high:.2%}",
+            "–" if known is None else f"{100 * known:.2f}",
+            f"[bold]{100 * row['accuracy']:.2f}",
+            f"{100 * low:.2f}–{100 * high:.2f}",
             f"{row['loss']:.4f}",
-            f"{row['f1_macro']:.2%}",
-            f"{row['ece']:.2%}",
+            f"{100 * row['f1_macro']:.2f}",
+            f"{100 * row['ece']:.2f}",
         )
     console.print(table)
 
 
 def _show_pairs(pairs: list[dict[str, Any]], console: Console) -> None:
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     corrected = ["p (Holm)"] if len(pairs) > 1 else []
-    for number, column in enumerate(["first", "second", "only first right", "only second right", "p", *corrected, "difference"]):
+    for number, column in enumerate(["first", "second", "first only\nright", "second only\nright", "p", *corrected, "difference"]):
         table.add_column(column, justify="right" if 2 <= number < 5 + len(corrected) else "left")
     for pair in pairs:
         shown = [f"{pair[key]:.2g}" for key in ("p", "p_holm")[: 1 + len(corrected)]]
         better = pair["first"] if pair["b"] > pair["c"] else pair["second"]
-        verdict = f"{escape(better)} is better" if pair["significant"] else "within chance"
+        verdict = f"{escape(better)} better" if pair["significant"] else "within chance"
         table.add_row(escape(pair["first"]), escape(pair["second"]), f"{pair['b']:,}", f"{pair['c']:,}", *shown, verdict)
     console.print(table)
     console.print(
         f"McNemar's exact test on the same images; a difference counts below p = {SIGNIFICANCE}"
-        f"{', corrected for so many pairs' if corrected else ''}. It judges these models, not other seeds of the same recipe"
+        f"{', corrected for the number of pairs' if corrected else ''}. It judges these models, not other seeds of the same recipe"
     )
 
 

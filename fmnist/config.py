@@ -50,7 +50,8 @@ class TrainConfig:
     weights: str = ""
     """File of weights to begin from (.safetensors or .pt), or imagenet; a last layer of other classes starts afresh."""
     normalisation: Literal["standard", "unit", "mnist"] = "standard"
-    """Of the pixels: standard (mean 0 and deviation 1 over the training images), unit (0 to 1), or mnist (by MNIST's mean and deviation)."""
+    """Of the pixels: standard (mean 0 and deviation 1 over the training images), unit (0 to 1), or mnist (MNIST's mean and
+    deviation)."""
     epochs: int = 10
     """Passes over the training images."""
     global_batch_size: int = 512

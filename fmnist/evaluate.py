@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -77,18 +78,11 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     truth, predicted = labels.cpu().numpy(), logits.argmax(1).cpu().numpy()
     probabilities = logits.float().softmax(1).cpu().numpy()
     scores: dict[str, dict[str, Any]] = {score: {} for score in SCORES}
-    support: list[int] = []
     for average in (*AVERAGES, None):
-        *values, counts = precision_recall_fscore_support(
-            truth,
-            predicted,
-            labels=list(classes),
-            average=average,  # pyright: ignore[reportArgumentType]
-            zero_division=0,  # pyright: ignore[reportArgumentType]
-        )
-        for name, value in zip(scores, values, strict=True):
+        values = precision_recall_fscore_support(truth, predicted, labels=list(classes), average=average, zero_division=0)  # pyright: ignore[reportArgumentType]
+        for name, value in zip(scores, values[:3], strict=True):
             scores[name][average or "per_class"] = np.asarray(value).tolist()
-        support = [] if counts is None else np.asarray(counts).tolist()
+    confusion = confusion_matrix(truth, predicted, labels=list(classes))
     auroc = [
         float(roc_auc_score(truth == number, probabilities[:, number])) if 0 < (truth == number).sum() < len(truth) else None
         for number in classes
@@ -101,8 +95,8 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, Any]:
         "loss": F.cross_entropy(logits.float(), labels).item(),
         **scores,
         "auroc": {"macro": sum(known) / len(known) if known else None, "per_class": auroc},
-        "support": support,
-        "confusion": confusion_matrix(truth, predicted, labels=list(classes)).tolist(),
+        "support": confusion.sum(1).tolist(),
+        "confusion": confusion.tolist(),
         "top5": (logits.topk(5).indices == labels[:, None]).any(1).double().mean().item() if len(classes) > 5 else None,
         "mean_confidence": float(probabilities.max(1).mean()),
         "ece": sum(row["images"] * abs(row["confidence"] - row["accuracy"]) for row in bins) / len(truth),
@@ -404,7 +398,7 @@ def _show(found: dict[str, Any], classes: tuple[str, ...], console: Console) -> 
 
 
 def _show_averages(found: dict[str, Any], console: Console) -> None:
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("averaged", *AVERAGES):
         table.add_column(column, justify="left" if column == "averaged" else "right")
     for score, name in zip(SCORES, ("precision", "recall", "F1"), strict=True):
@@ -417,7 +411,7 @@ def _show_averages(found: dict[str, Any], console: Console) -> None:
 
 
 def _show_classes(found: dict[str, Any], classes: tuple[str, ...], console: Console) -> None:
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("class", "precision", "recall", "F1", "AUROC", "support"):
         table.add_column(column, justify="left" if column == "class" else "right")
     for number, name in enumerate(classes):

@@ -18,7 +18,7 @@ from fmnist.errors import InputError, check
 from fmnist.evaluate import SplitName, held_out_split
 from fmnist.models import Classifier
 from fmnist.photo import ImageError, open_image, to_pixels
-from fmnist.plots import plot_cams
+from fmnist.plots import plot_cams, short
 from fmnist.run import find_checkpoint, run_of
 
 
@@ -95,7 +95,7 @@ def _explain_files(checkpoint: Checkpoint, files: tuple[str, ...], path: Path) -
     pixels = torch.stack([_read(file, checkpoint.data) for file in files])
     heat, captions = _explain(checkpoint, pixels)
     columns = min(3, len(files))
-    named = [f"{Path(file).name[:24]}\n→ {caption}" for file, caption in zip(files, captions, strict=True)]
+    named = [f"{short(Path(file).name, 32)}\n→ {caption}" for file, caption in zip(files, captions, strict=True)]
     plot_cams(pixels.numpy(), heat.numpy(), named, path, columns)
 
 
@@ -116,7 +116,7 @@ def _explain(checkpoint: Checkpoint, pixels: Tensor) -> tuple[Tensor, list[str]]
     with torch.inference_mode():
         confidence, predicted = checkpoint.model(pixels).softmax(1).max(1)
     captions = [
-        f"{checkpoint.data.classes[number]} {probability:.0%}"
+        f"{short(checkpoint.data.classes[number], 28)} {probability:.0%}"
         for number, probability in zip(predicted.tolist(), confidence.tolist(), strict=True)
     ]
     return grad_cam(checkpoint.model, pixels), captions

@@ -42,8 +42,8 @@ def _normal(module: nn.Module) -> None:
 INITS: dict[str, Callable[[nn.Module], None] | None] = {"pytorch": None, "xavier": _xavier, "he": _he, "normal": _normal}
 """Applied to every module of a network.
 
-xavier: Glorot and Bengio (2010), uniform, for convolutions and linear layers, and normal(1, .01) for batch norm's weights, as report
-B has it. he: He et al. (2015), normal, by fan-in, no bias. normal: normal(0, .01), no bias, as the AlexNet paper has it.
+xavier: Glorot and Bengio (2010), uniform, for convolutions and linear layers; normal(1, .01) for batch norm's weights, as report B
+has it. he: He et al. (2015), normal, by fan-in, no bias. normal: normal(0, .01), no bias, as the AlexNet paper has it.
 """
 
 

@@ -81,8 +81,8 @@ class TrainState:
     epoch: int = 0
     """Epochs done."""
     losses: list[float] = field(default_factory=list)
-    """What is watched after each epoch, the less the better: the loss (or the share of errors, if the config watches accuracy) of the
-    validation images, or of the training images if none are held out."""
+    """What is watched after each epoch, the less the better: the loss, or the share of errors if the config watches accuracy; of
+    the validation images, or of the training images if none are held out."""
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     """Of the best epoch, on the CPU; kept for early stopping alone."""
 

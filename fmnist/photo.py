@@ -12,8 +12,8 @@ MIN_SIDE = 8
 TOLERANCE = 0.05 * 255 * 3**0.5
 """Distance in RGB up to which a colour counts as the background's: the paper's 5 % of the largest one."""
 WORKING_SIDE = 1024
-"""A larger photo is halved (or more) first: it averages noise out, and spares memory."""
-SHARPEN = ImageFilter.UnsharpMask(radius=1, percent=83, threshold=0)  # weighs as ImageMagick's "-sharpen 1x1", the paper's
+"""A photo of twice this or more is first reduced to about this: noise averages out, and memory is spared."""
+SHARPEN = ImageFilter.UnsharpMask(radius=1, percent=83, threshold=0)  # nearly ImageMagick's "-sharpen 1x1", the paper's
 
 
 class ImageError(ValueError):
@@ -133,7 +133,7 @@ def _distance(pixels: np.ndarray, colour: np.ndarray) -> np.ndarray:
 
 def _bright_on_black(image: Image.Image, ground: tuple[int, ...]) -> Image.Image:
     """Gray, with the ground at 0 and what is farthest from it, black or white, at 255."""
-    gray = np.asarray(image.convert("L"), np.float32)
+    gray = np.asarray(image.convert("L"))
     level = float(np.asarray(Image.new("RGB", (1, 1), ground).convert("L"))[0, 0])
     contrast = (level - gray) / level if gray.mean() < level else (gray - level) / (255 - level)
     return Image.fromarray((contrast.clip(0, 1) * 255).round().astype(np.uint8))

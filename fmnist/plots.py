@@ -79,6 +79,11 @@ def color(number: int) -> str:
     return PALETTE[number % len(PALETTE)]
 
 
+def line(number: int) -> str:
+    """Neighbours differ, and so do those that have the same colour: 28 lines in all."""
+    return LINES[(number + 2 * (number // len(PALETTE))) % len(LINES)]
+
+
 def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
     """Loss and accuracy by epoch of one run or of many; training dashed, validation solid.
 
@@ -91,7 +96,7 @@ def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> 
     fig, sides = panels(f"Training: {next(iter(runs))}" if alone else "Training", 2, (9.5, 4.2))
     for axes, what, scale in zip(sides, ("loss", "accuracy"), (1, 100), strict=True):
         plain(axes, "epoch", "accuracy, %" if what == "accuracy" else what)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         for number, history in enumerate(runs.values()):
             for part in ("train", "validation"):
                 rows = [row for row in history if row[f"{part}_{what}"] is not None]
@@ -124,20 +129,21 @@ def plot_roc(labels: NDArray[np.int64], probabilities: NDArray[np.float32], clas
 
     many = len(classes) > 14
     fig, (whole, corner) = panels("ROC, each class against the rest", 2, (12.0 if many else 10.5, 4.4))
+    lowest = 90.0
     for number, name in enumerate(classes):
         truth = labels == number
         if truth.all() or not truth.any():
             continue
         false_rate, true_rate, _ = roc_curve(truth, probabilities[:, number])
+        lowest = min(lowest, 100 * float(np.interp(0.02, false_rate, true_rate)))
         label = f"{auc(false_rate, true_rate):.4f}  {name}"
-        line = LINES[(number + 2 * (number // len(PALETTE))) % len(LINES)]  # one of its own for each class of a colour
         for axes in (whole, corner):
-            axes.plot(100 * false_rate, 100 * true_rate, color=color(number), linestyle=line, linewidth=1.4, label=label)
+            axes.plot(100 * false_rate, 100 * true_rate, color=color(number), linestyle=line(number), linewidth=1.4, label=label)
     for axes in (whole, corner):
         plain(axes, "false positives, % of the others", "true positives, % of the class")
     whole.plot([0, 100], [0, 100], color=GRAY, linewidth=0.8)
     corner.set_xlim(-0.15, 10)
-    corner.set_ylim(70, 100.4)
+    corner.set_ylim(10 * (lowest // 10), 100.4)
     corner.set_title("upper left corner", loc="left", fontsize=9)
     handles, names = whole.get_legend_handles_labels()
     fig.legend(
@@ -246,7 +252,7 @@ def _draw_series(axes: Axes, index: int, count: int, points: Sequence[Point]) ->
 
 def _series_style(index: int) -> dict[str, Any]:
     fill = {} if index % 2 else {"markerfacecolor": "white"}
-    marks = {"marker": MARKERS[index % len(MARKERS)], "linestyle": LINES[(index + 1) % len(LINES)]}
+    marks = {"marker": MARKERS[index % len(MARKERS)], "linestyle": ("--", "-", ":", "-.")[index % 4]}
     return {"color": color(index), "linewidth": 1.2, "markersize": 5} | marks | fill
 
 
@@ -289,7 +295,7 @@ def plot_reliability(series: Mapping[str, Sequence[Mapping[str, Any]]], path: Pa
 def plot_mistakes(images: NDArray[np.uint8], said: Sequence[tuple[str, str, float]], path: Path, columns: int = 6) -> None:
     """Images (N, H, W) or (N, 3, H, W) that were mistaken, each with its label, what was predicted, and the probability of that."""
     tiles = [
-        Tile(1.25 * (index % columns), index // columns, image, f"{truth}\n→ {predicted} {probability:.0%}")
+        Tile(1.25 * (index % columns), index // columns, image, f"{short(truth, 20)}\n→ {short(predicted, 14)} {probability:.0%}")
         for index, (image, (truth, predicted, probability)) in enumerate(zip(images, said, strict=True))
     ]
     _plot_tiles(tiles, path, "The surest mistakes: label → prediction and its probability" if tiles else "No mistakes")
@@ -330,6 +336,10 @@ def plot_augmentations(grid: NDArray[np.uint8], path: Path, title: str = "Augmen
     _plot_tiles(tiles, path, title)
 
 
+def short(name: str, length: int) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
 @dataclass(frozen=True, slots=True)
 class Tile:
     """A picture in a grid of pictures."""
@@ -347,7 +357,8 @@ def _plot_tiles(tiles: Sequence[Tile], path: Path, title: str, row_names: Sequen
              for row in range(1 + max((tile.row for tile in tiles), default=0))]  # fmt: skip
     tops = [row * 1.06 + 0.16 * sum(lines[: row + 1]) for row in range(len(lines))]
     width, height = max((tile.x + 1 for tile in tiles), default=3), tops[-1] + 1
-    fig = Figure(figsize=(0.95 * width + 0.2 + 1.1 * bool(row_names), 0.95 * height + 0.5), layout="constrained")
+    wide = max(0.95 * width + 0.2 + 1.1 * bool(row_names), 0.09 * len(title))
+    fig = Figure(figsize=(wide, 0.95 * height + 0.5), layout="constrained")
     fig.suptitle(title, x=0.01, ha="left", fontsize=11)
     axes = fig.add_subplot()
     for tile in tiles:
@@ -358,6 +369,7 @@ def _plot_tiles(tiles: Sequence[Tile], path: Path, title: str, row_names: Sequen
         axes.text(-0.1, tops[row] + 0.5, name, fontsize=SMALL, ha="right", va="center")
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
+    axes.set_anchor("W")
     axes.axis("off")
     save_figure(fig, path)
 

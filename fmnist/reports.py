@@ -18,12 +18,14 @@ HEAD = """# The five reports: their figures and ours
 Written by `python -m fmnist.reproduce`; one experiment again: `python -m fmnist.reproduce --recipe NAME`, or
 `python -m fmnist.train --recipe NAME`. The rows, one a run, are in reports.json. What every figure has in common:
 
-- Accuracy on the 10,000 official test images, in per cent, of the corrected data; mean ± standard deviation where there are two runs or
+- Accuracy on the 10,000 official test images, in per cent, of the corrected data; mean ± standard deviation where there are two
+runs or
   more. The test set is read once, when a training has ended, and chooses nothing. Reports A, D and E chose on it.
 - 5,000 of the 60,000 training images are held out to choose by, which the reports (but B, which held out 12,000) trained on: that
   costs about .1 to .3 points.
 - *Epochs*: "3 of 20" is a network that is too big for the machine at hand, trained for 3 epochs where the report trained for 20,
-  with its learning-rate steps moved in proportion. Such figures say what the network does, not how far it goes; `--full` trains it all.
+  with its learning-rate steps moved in proportion. Such figures say what the network does, not how far it goes; `--full` trains it
+  all.
 - Weight decay leaves out biases and batch norm's weights. *images/s* is the median over the epochs, augmentation included.
 """
 

@@ -13,9 +13,10 @@ def _normalise() -> nn.LocalResponseNorm:
 class AlexNet(nn.Module):
     """The paper's five convolutions with its local response normalisation, its overlapping pooling and its dropout.
 
-    The first convolution has 5×5 kernels of stride 2 in place of 11×11 of stride 4, and the third pooling, which would leave 1×1, is an
-    average over 3×3 parts, so that 28×28 images come down to 3×3 (28, 14, 6, 3). The head is the paper's, 4096-4096-1000, and after it report A's extra layer from 1000 to the classes. The report does not say how
-    it adapted the input: the strides here are our choice.
+    The first convolution has 5×5 kernels of stride 2 in place of 11×11 of stride 4, and the third pooling, which would leave 1×1,
+    is an average over 3×3 parts, so that 28×28 images come down to 3×3 (28, 14, 6, 3). The head is the paper's, 4096-4096-1000,
+    and after it report A's extra layer from 1000 to the classes. The report does not say how it adapted the input: the strides are
+    our choice.
     """
 
     def __init__(self, widths: tuple[int, ...], dropout: float, problem: Problem) -> None:

@@ -7,7 +7,7 @@ from fmnist.errors import check
 
 
 class LeNet(nn.Module):
-    """Two 5×5 convolutions, each with an activation and 2×2 pooling, then linear layers of 120, 84 and as many as there are classes.
+    """Two 5×5 convolutions, each with an activation and 2×2 pooling, then linear layers of 120, 84 and the classes.
 
     Args:
         padding: of the first convolution.

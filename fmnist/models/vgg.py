@@ -12,12 +12,12 @@ STAGES = (2, 2, 3, 3, 3)
 class VGG16(nn.Module):
     """Thirteen 3×3 convolutions in five stages, each closed by 2×2 pooling, then linear layers of 8 · the last width, twice.
 
-    Report A gave VGG16 up at 28×28. Two things were wrong. Five poolings that round down leave nothing (28, 14, 7, 3, 1, 0): "output size
-    is too small". Here they round up (28, 14, 7, 4, 2, 1), and no layer has to go. And where the report dropped a pooling the network
-    stayed at 10 %: PyTorch's default initialisation shrinks the signal's variance to about a third in every layer, so that after 16 of them
-    the logits are the same for all images, and so are the gradients. With He's initialisation (2015), which the original lacked too
-    and made up for by training shallower networks first, it trains; with batch norm it would train under either. The recipes
-    a-vgg16-sgd and a-vgg16-default-init show both.
+    Report A gave VGG16 up. Two things were wrong: five poolings that round down leave nothing (28, 14, 7, 3, 1, 0), "output
+    size is too small". Here they round up (28, 14, 7, 4, 2, 1), and no layer has to go. And where the report dropped a pooling the
+    network stayed at 10 %: PyTorch's default initialisation shrinks the signal's variance to about a third in every layer, so that
+    after 16 of them the logits are the same for all images, and the gradients with them. With He's initialisation (2015), which the
+    original lacked too and made up for by training shallower networks first, it trains; with batch norm it trains under either. The
+    recipes a-vgg16-sgd, a-vgg16-default-init and a-vgg16-bn show all three.
     """
 
     def __init__(self, widths: tuple[int, ...], dropout: float, batch_norm: bool, problem: Problem) -> None:
@@ -62,8 +62,8 @@ def build_vgg16_bn(config: TrainConfig, problem: Problem) -> nn.Module:
 class WeightedPadding(nn.Module):
     """Pads by one pixel with the nearest border pixel times a weight that is learned, one for each channel.
 
-    After Liu et al. (2021), "parameterised padding", whom report C cites for up to 1.52 points on Fashion-MNIST; the paper's abstract
-    says that weighted values take the place of zeros, the rest is our choice. A weight of 0 is zero padding, where it starts.
+    After Liu et al., whom report C cites for up to 1.52 points on Fashion-MNIST: their abstract says that weighted values take the
+    place of zeros, the rest is our choice. A weight of 0 is zero padding, where it starts.
     """
 
     def __init__(self, channels: int) -> None:
@@ -78,7 +78,8 @@ class WeightedPadding(nn.Module):
 
 
 class VGGLike(nn.Module):
-    """Report C: conv 32-32, dropout, conv 64, pool, dropout, conv 128-128-256, pool, dropout, linear 512, dropout, 64, dropout, classes."""
+    """Report C: conv 32-32, dropout, conv 64, pool, dropout, conv 128-128-256, pool, dropout, linear 512, 64, classes with
+    dropout."""
 
     def __init__(self, dropout: float, weighted_padding: bool, problem: Problem) -> None:
         super().__init__()

@@ -2,19 +2,25 @@
 
 import os
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.photos import prepare, render
 from export.bundle import write_bundle
 from export.client import Client, ClientError
 from export.to_onnx import to_onnx
 from fmnist.checkpoint import Checkpoint
-from fmnist.data import Split
+from fmnist.config import TrainConfig
+from fmnist.data import DataInfo, Split
+from fmnist.device import default_device
 from fmnist.evaluate import compute_logits
-from tests.conftest import ROOT
+from fmnist.loop import train_epochs
+from tests.conftest import ROOT, Outcome
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +52,60 @@ def test_changed_model_is_refused(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(ClientError, match="not a whole bundle"):
         Client(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def lenet(train: Split, info: DataInfo, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    """A LeNet that has learned enough to tell most garments."""
+    plain = TrainConfig(flip=False, shift=0, label_smoothing=0, precision="fp32")
+    config = plain.replace(model="lenet", optimizer="adamw", lr=0.003, epochs=2, global_batch_size=64)
+    few = Split(train.images[:10_000], train.labels[:10_000])
+    *_, (_, state) = train_epochs(config, few, classes=10, device=default_device())
+    checkpoint = Checkpoint(state.model.cpu().eval(), state.config, info, {"versions": {}})
+    folder = tmp_path_factory.mktemp("lenet")
+    write_bundle(folder, to_onnx(checkpoint), checkpoint)
+    return Client(folder)
+
+
+def test_prepared_photos_are_told_and_resized_ones_are_not(lenet: Client, official_test: Split) -> None:
+    source = np.random.default_rng(0)
+    images, truth = official_test.images[:60].numpy(), official_test.labels[:60].numpy()
+    given = [prepare(lenet, image, render(image, source)) for image in images]
+    right = {way: (lenet.probabilities(np.stack([each[way] for each in given])).argmax(1) == truth).mean() for way in given[0]}
+    assert right["original"] > 0.6
+    assert right["prepared"] > right["original"] - 0.15
+    assert right["prepared"] > max(right["resized"], right["negated"]) + 0.2
+
+
+def test_flags_say_what_a_picture_is(bundle: Path, official_test: Split, tmp_path: Path, call: Callable[..., Outcome]) -> None:
+    photo = render(official_test.images[1].numpy(), np.random.default_rng(1))
+    photo.save(tmp_path / "photo.png")
+    client = Client(bundle)
+    answers: dict[str, str] = {}
+    for flag, choice in {"--photo": True, "--no-photo": False, "--top=3": None}.items():
+        best = ", ".join(f"{label} {probability:.1%}" for label, probability in client.top(photo, photo=choice))
+        done = call("export.predict", tmp_path / "photo.png", "--run", bundle.parent, flag)
+        assert (done.code, done.output) == (0, f"{tmp_path / 'photo.png'}: {best}\n")
+        words = [sys.executable, bundle / "client.py", flag, tmp_path / "photo.png"]
+        assert subprocess.run(words, capture_output=True, text=True, cwd=tmp_path).stdout == done.output
+        answers[flag] = best
+    assert answers["--photo"] == answers["--top=3"] != answers["--no-photo"]
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [((300, 200), "nothing to be seen but background; show one thing"), ((5, 5), "5×5 pixels; at least 8×8")]
+)
+def test_photo_of_nothing_is_refused_in_one_line(
+    size: tuple[int, int], words: str, bundle: Path, tmp_path: Path, call: Callable[..., Outcome]
+) -> None:
+    path = tmp_path / "blank.png"
+    Image.new("RGB", size, "white").save(path)
+    done = call("export.predict", path, "--run", bundle.parent, "--photo")
+    assert done.code == 2
+    assert done.output.startswith(f"error: image='{path}': {words}")
+    assert done.output.count("\n") == 1
+    shipped = subprocess.run([sys.executable, bundle / "client.py", path, "--photo"], capture_output=True, text=True)
+    assert (shipped.returncode, shipped.stderr) == (2, done.output)
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from fmnist.data import Split
 
 CPU = torch.device("cpu")
 OFF = TrainConfig(flip=False, shift=0, erase=0.0)
-FILL = torch.full((1, 1, 1), 73, dtype=torch.uint8)
+MEAN, DEVIATION = torch.full((1, 1, 1), 73.0), torch.full((1, 1, 1), 90.0)
 
 
 def draw(config: TrainConfig, count: int = 4000) -> Augmentation:
-    return Augmentation.draw(config, 1, count, 28, FILL)
+    return Augmentation.draw(config, 1, count, 28, MEAN, DEVIATION, CPU)
 
 
 def augmented(config: TrainConfig, images: Tensor, index: Tensor | None = None) -> Tensor:
@@ -53,10 +53,11 @@ def test_shift_moves_whole_pixels_and_brings_in_background() -> None:
 def test_colour_images_of_another_size_move_like_their_planes(shift: int) -> None:
     config = OFF.replace(shift=shift, flip=True, erase=0.5)
     images = torch.randint(0, 256, (60, 3, 20, 20), dtype=torch.uint8)
-    together = Augmentation.draw(config, 1, 60, 20, FILL.expand(3, 1, 1))
+    together = Augmentation.draw(config, 1, 60, 20, MEAN.expand(3, 1, 1), DEVIATION.expand(3, 1, 1), CPU)
     moved = together.take(ImageTable(images, shift, CPU), torch.arange(60))
     for channel in range(3):
-        plane = Augmentation.draw(config, 1, 60, 20, FILL).take(ImageTable(images[:, channel], shift, CPU), torch.arange(60))
+        alone = Augmentation.draw(config, 1, 60, 20, MEAN, DEVIATION, CPU)
+        plane = alone.take(ImageTable(images[:, channel], shift, CPU), torch.arange(60))
         assert torch.equal(moved[:, channel], plane)
 
 
@@ -85,8 +86,60 @@ def test_epochs_and_seeds_differ() -> None:
     first = draw(TrainConfig()).flip
     assert first is not None
     for other in (
-        Augmentation.draw(TrainConfig(), 2, 4000, 28, FILL).flip,
-        Augmentation.draw(TrainConfig(seed=1), 1, 4000, 28, FILL).flip,
+        Augmentation.draw(TrainConfig(), 2, 4000, 28, MEAN, DEVIATION, CPU).flip,
+        Augmentation.draw(TrainConfig(seed=1), 1, 4000, 28, MEAN, DEVIATION, CPU).flip,
     ):
         assert other is not None
         assert not torch.equal(first, other)
+
+
+def test_erased_area_is_bounded_and_noise_differs_by_image_and_pixel() -> None:
+    config = OFF.replace(erase=1.0, erase_area=0.1, erase_fill="noise")
+    erased = augmented(config, torch.zeros(2000, 28, 28, dtype=torch.uint8))
+    areas = (erased > 0).flatten(1).sum(1) / 784
+    assert areas.max() < 0.13
+    noise = draw(config, 2000).fill.float()
+    assert noise.shape == (2000, 1, 28, 28)
+    assert not torch.equal(noise[0], noise[1])
+    # A normal distribution of mean 73 and deviation 90, cut off at 0 and 255.
+    normal = (73 + 90 * torch.randn(1_000_000)).clamp(0, 255)
+    assert noise.mean().item() == pytest.approx(normal.mean().item(), rel=0.02)
+    assert noise.std().item() == pytest.approx(normal.std().item(), rel=0.02)
+
+
+def bar(count: int) -> Tensor:
+    """A bright upright bar, 4 pixels wide and 16 high, in the middle."""
+    images = torch.zeros(count, 28, 28, dtype=torch.uint8)
+    images[:, 6:22, 12:16] = 200
+    return images
+
+
+def test_rotation_turns_about_the_centre_by_at_most_so_much() -> None:
+    turned = augmented(OFF.replace(rotate=45.0), bar(500)).float()
+    place = torch.arange(28.0) - 13.5
+    mass = turned.sum((1, 2))
+    rows, columns = (turned.sum(2) * place).sum(1) / mass, (turned.sum(1) * place).sum(1) / mass
+    assert rows.abs().max() < 0.3
+    assert columns.abs().max() < 0.3
+    assert mass.std() / mass.mean() < 0.03
+    covariance = (turned * place.view(-1, 1) * place).sum((1, 2)) / mass
+    along_rows, along_columns = (turned.sum(2) * place**2).sum(1) / mass, (turned.sum(1) * place**2).sum(1) / mass
+    angle = torch.rad2deg(0.5 * torch.atan2(2 * covariance, along_rows - along_columns))  # of the longer axis, from upright
+    assert angle.abs().max() < 46
+    assert angle.abs().max() > 40
+    assert angle.mean().abs() < 4
+    assert (angle > 0).float().mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_scale_changes_areas_by_the_square() -> None:
+    scaled = augmented(OFF.replace(scale=0.2), bar(500)).float().sum((1, 2)) / bar(1).float().sum()
+    assert scaled.min().item() == pytest.approx(0.64, abs=0.04)
+    assert scaled.max().item() == pytest.approx(1.44, abs=0.06)
+
+
+def test_turned_images_are_alike_in_any_batch_and_in_colour(train: Split) -> None:
+    images, config = train.images[:200], TrainConfig(rotate=15.0, scale=0.1, shift=2)
+    index = torch.randperm(200)[:64]
+    assert torch.equal(augmented(config, images, index)[::2], augmented(config, images, index[::2]))
+    colour = augmented(config, images.unsqueeze(1).repeat(1, 3, 1, 1), index)
+    assert torch.equal(colour[:, 1], augmented(config, images, index))
