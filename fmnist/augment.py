@@ -1,7 +1,7 @@
 """Batched augmentation of uint8 images on their device, keyed by (seed, epoch, sample).
 
 The random numbers of an epoch are drawn at once, one row per training image, so what happens to an image depends on
-neither its place in the batch nor the number of workers nor the device.
+neither its place in the batch nor the number of workers nor the device. `python -m fmnist.train --show-augmentation FILE` draws it.
 """
 
 from dataclasses import dataclass

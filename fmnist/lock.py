@@ -7,7 +7,7 @@ from filelock import FileLock, Timeout
 from fmnist.errors import InputError
 
 HELD: dict[Path, FileLock] = {}
-"""The run folders that this process works on, locked until it ends, however it ends."""
+"""The run folders that this process works on, locked until it lets go of them or ends, however it ends."""
 
 
 def hold(run: Path) -> None:
@@ -18,3 +18,9 @@ def hold(run: Path) -> None:
         lock.acquire(blocking=False)
     except Timeout as error:
         raise InputError(f"{run} is in use by another process: wait for it to end, or choose another --name") from error
+
+
+def let_go(run: Path) -> None:
+    """Unlock a run folder that this process has done with."""
+    if lock := HELD.pop(run.absolute(), None):
+        lock.release()

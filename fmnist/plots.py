@@ -118,6 +118,24 @@ def _curve_style(number: int, part: str, ink: str) -> dict[str, Any]:
     return {"color": ink, "marker": MARKERS[number % len(MARKERS)], "markersize": 4} | hollow
 
 
+def plot_losses(groups: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], path: Path, title: str) -> None:
+    """Validation loss by epoch, one panel for each factor and one curve for each of its values.
+
+    Args:
+        groups: by factor and value, each epoch's EpochMetrics as dicts.
+    """
+    fig, sides = panels(title, len(groups), (2.9 * len(groups), 3.4))
+    for number, (axes, (name, runs)) in enumerate(zip(sides, groups.items(), strict=True)):
+        plain(axes, "epoch", "validation loss" if number == 0 else "")
+        axes.set_title(name, fontsize=SMALL)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        for index, (value, history) in enumerate(runs.items()):
+            losses = [row["validation_loss"] for row in history]
+            axes.plot([row["epoch"] for row in history], losses, **_curve_style(index, "validation", color(index)), label=value)
+        axes.legend(fontsize=SMALL, frameon=False)
+    save_figure(fig, path)
+
+
 def plot_roc(labels: NDArray[np.int64], probabilities: NDArray[np.float32], classes: Sequence[str], path: Path) -> None:
     """ROC curve of each class against the rest, whole and its upper left corner, where good models' curves are.
 

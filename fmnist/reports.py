@@ -1,15 +1,30 @@
 """docs/results/reports.md and .json: our figures beside those of the five reports. `fmnist.reproduce` writes them."""
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fmnist.data import CLASSES
-from fmnist.recipes import ENSEMBLES, GROUPS, RECIPES, TITLES, Ensemble, Recipe, Report
+from fmnist.plots import Panel, Point, plot_curves, plot_factor, plot_losses
+from fmnist.recipes import ENSEMBLES, GROUPS, RATES, RECIPES, TITLES, Ensemble, Recipe, Report
 from fmnist.run import read_json, write_atomic, write_json
 
 REPORTS = Path("docs/results/reports.md")
+IMAGES = Path("docs/images")
+FACTORS = {
+    "epochs": {"5": "d-8", "10": "d-1", "15": "d-9"},
+    "batch size": {"64": "d-6", "128": "d-1", "256": "d-7"},
+    "weight decay": {"0.0001": "d-1", "0.001": "d-4", "0.01": "d-5"},
+    "learning rate": {"0.001": "d-1", "0.01": "d-2", "0.1": "d-3"},
+}
+"""Report D's comparisons: the values of each factor, and whose groups they are."""
+CURVES: dict[Report, tuple[str, ...]] = {
+    "A": ("a-lenet5-sgd", "a-alexnet-sgd", "a-vgg16-sgd", "a-vgg16-default-init", "a-mycnn-sgd", "a-mycnn-fixed-sgd"),
+    "B": ("b-cnn", "b-cnn-published", "b-cnn-plain", "b-resnet18-published", "b-resnet18-scratch"),
+    "C": ("c-vgg", "c-vgg-dropout", "c-vgg-weighted"),
+}
+"""The trainings whose curves stand in one figure."""
 POINT = 0.01
 Row = dict[str, Any]
 
@@ -42,6 +57,50 @@ def write_reports(rows: list[Row], path: Path = REPORTS) -> None:
     write_atomic(path, "\n".join(render(every)) + "\n")
 
 
+def draw(rows: list[Row], histories: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path = IMAGES) -> None:
+    """The figures that reports.md shows; one of curves only when all its trainings are there.
+
+    Args:
+        histories: of each recipe, each epoch's EpochMetrics as dicts.
+    """
+    for report, names in CURVES.items():
+        if set(names) <= set(histories):
+            plot_curves({name: histories[name] for name in names}, folder / f"report_{report.lower()}.png")
+    if {recipe for values in FACTORS.values() for recipe in values.values()} <= set(histories):
+        losses = {name: {value: histories[recipe] for value, recipe in values.items()} for name, values in FACTORS.items()}
+        plot_losses(losses, folder / "report_d_losses.png", "Report D: validation loss")
+    own = [row for row in rows if row["data"] == "Fashion-MNIST"]
+    comparisons = {
+        "d": ([_factor(name, values, own) for name, values in FACTORS.items()], "one factor at a time"),
+        "e": ([_rates(model, own) for model in RATES], "learning rates"),
+    }
+    for report, (panels, title) in comparisons.items():
+        if any(row["recipe"].startswith(f"{report}-") for row in own):
+            plot_factor(panels, folder / f"report_{report}.png", f"Report {report.upper()}: {title}")
+
+
+def _factor(name: str, values: Mapping[str, str], rows: list[Row]) -> Panel:
+    theirs = [(RECIPES[recipe].reported["test_accuracy"], None) for recipe in values.values()]
+    ours = [_point(rows, recipe, "test_accuracy") for recipe in values.values()]
+    return Panel(name, list(values), {"report, test": theirs, "ours, test": ours})
+
+
+def _rates(model: str, rows: list[Row]) -> Panel:
+    names = {f"{lr:g}": f"e-{model}-{lr:g}" for lr in sorted(RATES[model])}
+    series: dict[str, list[Point]] = {}
+    for part in ("train", "test"):
+        series[f"report, {part}"] = [(RECIPES[recipe].reported[f"{part}_accuracy"], None) for recipe in names.values()]
+        series[f"ours, {part}"] = [_point(rows, recipe, f"{part}_accuracy") for recipe in names.values()]
+    return Panel(model, list(names), series)
+
+
+def _point(rows: list[Row], recipe: str, key: str) -> Point:
+    values = [row[key] for row in rows if row["recipe"] == recipe]
+    if not values:
+        return None
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
 def render(rows: list[Row]) -> Iterator[str]:
     """The lines of reports.md."""
     yield HEAD
@@ -72,6 +131,9 @@ def _report(report: Report, rows: list[Row]) -> Iterator[str]:
     for name, chosen in experiments.items():
         if isinstance(chosen, Recipe) and chosen.assumed:
             said.setdefault(chosen.assumed, []).append(name)
+    for figure in {"D": ("report_d", "report_d_losses")}.get(report, (f"report_{report.lower()}",)):
+        if (IMAGES / f"{figure}.png").exists():
+            yield f"![Report {report}](../images/{figure}.png)\n"
     yield "Assumed, where the report does not say:\n"
     for assumed, names in said.items():
         yield f"- {', '.join(names)}: {assumed}"
@@ -146,9 +208,7 @@ def _choices(report: Report, rows: list[Row]) -> Iterator[str]:
     if report == "D":
         families = {"group": [f"d-{group}" for group in GROUPS]}
     elif report == "E":
-        families = {
-            model: [name for name in RECIPES if name.startswith(f"e-{model}-")] for model in ("lenet", "resnet18", "resnet34")
-        }
+        families = {model: [f"e-{model}-{lr:g}" for lr in rates] for model, rates in RATES.items()}
     else:
         return
     for family, names in families.items():

@@ -28,10 +28,11 @@ from fmnist.data import NOT_NAMED, DataInfo, Source, Split, find_data, load_info
 from fmnist.device import cpu_threads, default_device, resolve, set_threads
 from fmnist.errors import InputError, check, one_of
 from fmnist.evaluate import classification_metrics, combine, compute_logits
+from fmnist.lock import let_go
 from fmnist.models import count_parameters
 from fmnist.plan import measure_speed
 from fmnist.recipes import ENSEMBLES, RECIPES, Ensemble, Recipe, Report
-from fmnist.reports import REPORTS, write_reports
+from fmnist.reports import REPORTS, draw, write_reports
 from fmnist.run import RUNS, environment, read_json, write_json
 from fmnist.summary import stage
 from fmnist.train import STATE_FILE, train_in
@@ -264,6 +265,8 @@ def run_all(
     )
     collect(experiments, options.seeds, tasks, data)
     for number, task in enumerate(sorted(expected, key=lambda task: (task.seed, expected[task])), start=1):
+        if task.done:
+            continue  # another process that works on the same list was faster
         if time.monotonic() + expected[task] > deadline:
             console.print(f"{task.name}, seed {task.seed}: about {expected[task] / 60:.1f} minutes, more than are left")
             continue
@@ -275,10 +278,16 @@ def run_all(
         except InputError as error:
             console.print(f"[red]{task.name}, seed {task.seed}: {error}")
             continue
+        finally:
+            let_go(task.folder)
         collect(experiments, options.seeds, tasks, data)
         if not whole:
             console.print("the time is up; the same command goes on")
             break
+    done = {name: FOLDER / f"{name}-seed0" for name in RECIPES if (FOLDER / f"{name}-seed0" / ROW).exists()}
+    histories = {name: read_json(folder / "best/metrics.json")["epochs"] for name, folder in done.items()}
+    draw(read_json(REPORTS.with_suffix(".json")), histories)
+    collect(experiments, options.seeds, tasks, data)  # once more: the page shows the figures that are there
     console.print(f"written: {REPORTS}")
 
 

@@ -6,15 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 from rich.console import Console
 
+from fmnist.augment import Augmentation, ImageTable
 from fmnist.board import FOLDER as BOARD
 from fmnist.board import Board
 from fmnist.checkpoint import describe, load_state, open_data, save_checkpoint, save_state
 from fmnist.cli import chosen, command, resumed_config
 from fmnist.config import TrainConfig
-from fmnist.data import NOT_NAMED, DataInfo, Source, Split, load_train, split_train
+from fmnist.data import NOT_NAMED, DataInfo, Source, Split, load_train, pixel_statistics, split_train
 from fmnist.device import default_device, resolve, set_threads
 from fmnist.errors import InputError
 from fmnist.listing import list_models, list_recipes, show
@@ -44,6 +46,8 @@ class TrainOptions:
     """Go on with runs/NAME, or with the newest run, after its last whole epoch, exactly as if it had not been interrupted."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the plan, measured on a few batches, and stop."""
+    show_augmentation: Path | None = None
+    """Draw what augmentation makes of some training images into this PNG file, and stop."""
     list_models: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the networks, and stop."""
     list_recipes: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -65,6 +69,10 @@ def main(options: TrainOptions) -> None:
     folder, info = open_data(options.source, resumed)
     config, train, validation = split_train(resolve(options.config, device), load_train(folder, info))
     check_batches(config, train)
+    if options.show_augmentation is not None:
+        show_augmentation(config, train, options.show_augmentation)
+        console.print(f"drawn: {options.show_augmentation}")
+        return
     set_threads(config)
     fresh = start_training(config, train, len(info.classes), device)
     what = f"{config.model}, {count_parameters(fresh.model):,} parameters, {len(train):,} images of {info.name}"
@@ -81,6 +89,19 @@ def main(options: TrainOptions) -> None:
         assert trained is not None, "it had no deadline"
         found |= {"validation_accuracy": trained["validation_accuracy"], "config": config.to_dict()}
     console.print(f"saved in {run / 'best'}; next: python -m fmnist.evaluate {run}, or python -m export.to_onnx {run}")
+
+
+def show_augmentation(config: TrainConfig, train: Split, path: Path, images: int = 6, epochs: int = 9) -> None:
+    """Draw the first training images, each as it is and as it would be trained on in the first epochs."""
+    from fmnist.plots import plot_augmentations  # here: a second to import
+
+    count, device = min(images, len(train)), torch.device("cpu")
+    few = train.images[:count]
+    table, index = ImageTable(few, config.shift, device), torch.arange(count)
+    statistics = pixel_statistics(train.images)
+    draws = (Augmentation.draw(config, epoch, count, few.shape[-1], *statistics, device) for epoch in range(1, epochs + 1))
+    columns = [few, *(augmentation.take(table, index) for augmentation in draws)]
+    plot_augmentations(torch.stack(columns, 1).numpy(), path)
 
 
 def train_in(

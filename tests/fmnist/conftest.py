@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,16 @@ def train_lenet(folder: Path, **changes: Any) -> Trained:
     return Trained(Checkpoint(history[-1][1].model.eval(), config, info, {}), [metrics.to_dict() for metrics, _ in history])
 
 
-@pytest.fixture(scope="session")
-def trained(small_data: Path) -> tuple[Trained, Trained]:
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For small batches: threads that wait for one another on a busy machine take many times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def trained(small_data: Path, one_thread: None) -> tuple[Trained, Trained]:
     """The same network from two seeds, the second trained for an epoch only."""
     return train_lenet(small_data), train_lenet(small_data, seed=1, epochs=1)

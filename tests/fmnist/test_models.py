@@ -100,7 +100,7 @@ def test_dropout_is_the_networks_own_unless_given() -> None:
 
     assert rates() == {0.25}
     assert rates(dropout=0.4) == {0.4}
-    with pytest.raises(InputError, match="dropout=0.4: lenet has no dropout"):
+    with pytest.raises(InputError, match="lenet has no dropout"):
         build_model(TrainConfig(model="lenet", dropout=0.4), Problem(10))
 
 
