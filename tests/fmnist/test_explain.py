@@ -53,11 +53,13 @@ def plant(image: Tensor, label: int, corner: int) -> None:
 def stripes_model(one_thread: None) -> Classifier:
     """Trained on images with one mark at most, in any corner."""
     source = torch.Generator().manual_seed(0)
-    images = noise(768, source)
-    labels, corners = (torch.randint(0, high, (768,), generator=source) for high in (3, 4))
+    images = noise(512, source)
+    labels, corners = (torch.randint(0, high, (512,), generator=source) for high in (3, 4))
     for image, label, corner in zip(images, labels.tolist(), corners.tolist(), strict=True):
         plant(image, label, corner)
-    config = TrainConfig(widths=(8, 16, 16), epochs=5, global_batch_size=32, lr=0.1, shift=0, flip=False, precision="fp32")
+    config = TrainConfig(
+        model="resnet20", widths=(8, 8, 8), epochs=5, global_batch_size=32, lr=0.1, shift=0, flip=False, precision="fp32"
+    )
     *_, (metrics, state) = train_epochs(config, Split(images, labels), classes=3, device=torch.device("cpu"))
     assert metrics.train_accuracy > 0.95
     return state.model
