@@ -84,15 +84,20 @@ OURS: dict[str, Recipe] = {
 
 
 def _report_a() -> dict[str, Recipe]:
-    config = plain(epochs=20, global_batch_size=128, optimizer="momentum", lr=0.01, schedule="step", step_epochs=10)
+    config = plain(epochs=20, global_batch_size=64, optimizer="momentum", lr=0.01, schedule="step", step_epochs=10)
     adam = {"optimizer": "adam"}
-    batch = "Batch 128; SGD's momentum .9. The report does not say which optimiser its table is of."
+    big: dict[str, Any] = {"global_batch_size": 128}
+    batch = (
+        "Batch 64, which fits MyCNN's training accuracy (128 for AlexNet and VGG16, for speed); SGD's momentum .9. The report does "
+        "not say which optimiser its table is of."
+    )
     rows: dict[str, tuple[str, dict[str, float], dict[str, Any], int]] = {
         "lenet5": ("LeNet-5", {"test_accuracy": 0.8939, "macro_f1": 0.8939}, {"model": "lenet5"}, 0),
         "alexnet": (
-            "AlexNet at 28×28", {"test_accuracy": 0.9162, "macro_f1": 0.9157, "train_accuracy": 0.97}, {"model": "alexnet"}, 4
+            "AlexNet at 28×28", {"test_accuracy": 0.9162, "macro_f1": 0.9157, "train_accuracy": 0.97},
+            {"model": "alexnet", **big}, 4,
         ),
-        "vgg16": ("VGG16 at 28×28, initialised after He", {}, {"model": "vgg16", "init": "he"}, 3),
+        "vgg16": ("VGG16 at 28×28, initialised after He", {}, {"model": "vgg16", "init": "he", **big}, 3),
         "mycnn": (
             "MyCNN as published, softmax inside", {"test_accuracy": 0.8588, "macro_f1": 0.8527, "train_accuracy": 0.85},
             {"model": "mycnn"}, 0,
@@ -120,11 +125,11 @@ def _report_a() -> dict[str, Recipe]:
             )
     vgg: dict[str, Any] = {"report": "A", "assumed": f"{batch} {assumed['vgg16']}"}
     recipes["a-vgg16-default-init"] = Recipe(
-        about="VGG16 under PyTorch's default initialisation", config=config.replace(model="vgg16"), cpu_epochs=1,
+        about="VGG16 under PyTorch's default initialisation", config=config.replace(model="vgg16", **big), cpu_epochs=1,
         **vgg,
     )  # fmt: skip
     recipes["a-vgg16-bn"] = Recipe(
-        about="VGG16 with batch norm, SGD with momentum", config=config.replace(model="vgg16_bn"), cpu_epochs=3, **vgg
+        about="VGG16 with batch norm, SGD with momentum", config=config.replace(model="vgg16_bn", **big), cpu_epochs=3, **vgg
     )
     recipes["a-lenet5-moved"] = Recipe(
         about="future work: LeNet-5 on images turned (10°), scaled (a tenth) and moved (2 pixels)",

@@ -80,7 +80,11 @@ class Task:
 
     @property
     def done(self) -> bool:
-        return (self.folder / ROW).exists()
+        """Whether this very config was trained: not an older version of the recipe, nor fewer epochs of it."""
+        if not (self.folder / ROW).exists():
+            return False
+        saved = TrainConfig.from_dict(read_json(self.folder / "config.json")["train"])
+        return saved.replace(precision=self.config.precision, validation_images=self.config.validation_images) == self.config
 
 
 @dataclass(frozen=True, slots=True)
