@@ -26,7 +26,7 @@ from fmnist.checkpoint import Checkpoint, load_checkpoint
 from fmnist.cli import command
 from fmnist.device import cpu_threads
 from fmnist.errors import InputError, check
-from fmnist.plots import figure, save_figure
+from fmnist.plots import MARKERS, color, figure, save_figure
 from fmnist.run import MODEL, environment, find_bundle, find_checkpoint, write_json
 from fmnist.summary import stage
 
@@ -36,7 +36,6 @@ MIN_CALLS = 20
 BLOCK_CALLS, BLOCK_S = 5, 0.03
 """A backend's turn: at least so many calls and so long; the first call after the other's turn does not count."""
 WARMUP_CALLS = 10
-COLORS = {"pytorch": "#d1495b", "onnxruntime": "#30638e"}
 
 Predict = Callable[[NDArray[np.uint8]], Any]
 
@@ -136,12 +135,11 @@ def plot_latency(rows: list[Row], path: Path) -> None:
     """Images/s by batch size: what batching buys, and what ONNX Runtime buys over PyTorch."""
     fig, axes = figure("Throughput by batch size", "batch", "images/s")
     styles = dict(zip(sorted({row.threads for row in rows}), ("-", "--", ":"), strict=False))
-    for backend, color in COLORS.items():
+    for number, backend in enumerate(("onnxruntime", "pytorch")):
         for threads, style in styles.items():
             line = sorted((row.batch, row.images_per_s) for row in rows if (row.backend, row.threads) == (backend, threads))
-            axes.plot(
-                *zip(*line, strict=True), "o" + style, color=color, label=f"{backend}, {threads} thread{'s' if threads > 1 else ''}"
-            )
+            label = f"{backend}, {threads} thread{'s' if threads > 1 else ''}"
+            axes.plot(*zip(*line, strict=True), MARKERS[number] + style, color=color(number), label=label)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(batches := sorted({row.batch for row in rows}), [str(batch) for batch in batches])

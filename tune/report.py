@@ -4,7 +4,7 @@ from pathlib import Path
 
 from matplotlib.ticker import MaxNLocator
 
-from fmnist.plots import figure, save_figure
+from fmnist.plots import color, figure, save_figure
 from tune.live import TrialRecord, describe, winner
 
 
@@ -17,10 +17,10 @@ def plot_search(records: list[TrialRecord], path: Path) -> None:
         epochs = range(1, len(record.curve) + 1)
         values = [100 * value for value in record.curve]
         if record is best:
-            axes.plot(epochs, values, "o-", color="#d1495b", linewidth=2.5, label=f"winner: {describe(record.config)}")
+            axes.plot(epochs, values, "o-", color=color(1), linewidth=2.5, label=f"winner: {describe(record.config)}")
         else:
-            color = "#30638e" if record.finished else "#9db4c0"
-            axes.plot(epochs, values, ".-", color=color, linewidth=1)
+            ink = color(0) if record.finished else color(5)
+            axes.plot(epochs, values, ".-", color=ink, linewidth=1)
     if curves:
         worst = sorted(value for record in curves for value in record.curve)[len(curves) // 4]
         axes.set_ylim(max(100 * worst - 5, 0), None)
