@@ -1,7 +1,7 @@
 """Named configs, and what each is for: our own, and every experiment of the five course reports.
 
 `python -m fmnist.train --recipe NAME` trains one; `python -m fmnist.reproduce` runs the reports' and writes our figure beside
-theirs, docs/results/reports.md. What a report leaves unstated is chosen once, here, and stands in `assumed`.
+theirs, docs/results/reports.md. What a report leaves unstated is chosen once, here, and stands in ASSUMED and in a recipe's `assumed`.
 """
 
 from dataclasses import dataclass, field
@@ -19,6 +19,18 @@ TITLES: dict[Report, str] = {
 }
 
 
+ASSUMED: dict[Report, str] = {
+    "A": "Batch 64, which fits MyCNN's training accuracy, and 128 for AlexNet and VGG16, for speed; SGD's momentum .9. The report "
+    "does not say which optimiser its table is of.",
+    "B": "Momentum .9; plateau after 3 epochs and stop after 8 without a better loss; dropout .5; batch, flip, pixels and crop as "
+    "in its code.",
+    "C": "Adam at .001, batch 128, 12 epochs, dropout .25.",
+    "D": "Adam, which fits its figures; pixels from 0 to 1.",
+    "E": "Xavier-uniform initialisation, which fits its training accuracies: it is that of the textbook whose way of timing it has.",
+}
+"""What a report leaves unstated, and we chose for all its recipes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """A config with a name, and, if it comes from a report, what the report says of it."""
@@ -30,7 +42,7 @@ class Recipe:
     """The report's figures, under the names of `fmnist.reproduce`'s rows; empty for what it named as future work."""
     reported_class_f1: tuple[float, ...] = ()
     assumed: str = ""
-    """What the report leaves unstated, and we chose."""
+    """What we chose for this recipe alone; for all of its report: `ASSUMED`."""
     difference: str = ""
     """Why our figure is more than a point from the report's, where it is."""
     cpu_epochs: int = 0
@@ -87,19 +99,16 @@ def _report_a() -> dict[str, Recipe]:
     config = plain(epochs=20, global_batch_size=64, optimizer="momentum", lr=0.01, schedule="step", step_epochs=10)
     adam = {"optimizer": "adam"}
     big: dict[str, Any] = {"global_batch_size": 128}
-    batch = (
-        "Batch 64, which fits MyCNN's training accuracy (128 for AlexNet and VGG16, for speed); SGD's momentum .9. The report does "
-        "not say which optimiser its table is of."
-    )
     rows: dict[str, tuple[str, dict[str, float], dict[str, Any], int]] = {
-        "lenet5": ("LeNet-5", {"test_accuracy": 0.8939, "macro_f1": 0.8939}, {"model": "lenet5"}, 0),
+        "lenet5": ("LeNet-5", {"test_accuracy": 0.8939, "macro_f1": 0.8939, "macro_precision": 0.8939}, {"model": "lenet5"}, 0),
         "alexnet": (
-            "AlexNet at 28×28", {"test_accuracy": 0.9162, "macro_f1": 0.9157, "train_accuracy": 0.97},
+            "AlexNet at 28×28", {"test_accuracy": 0.9162, "macro_f1": 0.9157, "macro_precision": 0.9159, "train_accuracy": 0.97},
             {"model": "alexnet", **big}, 4,
         ),
         "vgg16": ("VGG16 at 28×28, initialised after He", {}, {"model": "vgg16", "init": "he", **big}, 3),
         "mycnn": (
-            "MyCNN as published, softmax inside", {"test_accuracy": 0.8588, "macro_f1": 0.8527, "train_accuracy": 0.85},
+            "MyCNN as published, softmax inside",
+            {"test_accuracy": 0.8588, "macro_f1": 0.8527, "macro_precision": 0.8589, "train_accuracy": 0.85},
             {"model": "mycnn"}, 0,
         ),
         "mycnn-fixed": ("MyCNN without the softmax inside", {}, {"model": "mycnn_fixed"}, 0),
@@ -113,17 +122,16 @@ def _report_a() -> dict[str, Recipe]:
     }
     recipes: dict[str, Recipe] = {}
     for name, (about, reported, changes, cpu_epochs) in rows.items():
-        said = f"{batch} {assumed[name]}"
         for way, more in (("sgd", {}), ("adam", adam)):
             recipes[f"a-{name}-{way}"] = Recipe(
                 about=f"{about}, {'Adam' if way == 'adam' else 'SGD with momentum'}",
                 config=config.replace(**changes, **more),
                 report="A",
                 reported=reported,
-                assumed=said,
+                assumed=assumed[name],
                 cpu_epochs=min(cpu_epochs, 2) if way == "adam" else cpu_epochs,
             )
-    vgg: dict[str, Any] = {"report": "A", "assumed": f"{batch} {assumed['vgg16']}"}
+    vgg: dict[str, Any] = {"report": "A", "assumed": assumed["vgg16"]}
     recipes["a-vgg16-default-init"] = Recipe(
         about="VGG16 under PyTorch's default initialisation", config=config.replace(model="vgg16", **big), cpu_epochs=1,
         **vgg,
@@ -135,7 +143,7 @@ def _report_a() -> dict[str, Recipe]:
         about="future work: LeNet-5 on images turned (10°), scaled (a tenth) and moved (2 pixels)",
         config=config.replace(model="lenet5", rotate=10.0, scale=0.1, shift=2),
         report="A",
-        assumed="SGD; how much is turned and moved.",
+        assumed="How much is turned and moved; SGD.",
     )  # fmt: skip
     return recipes
 
@@ -150,10 +158,6 @@ def _report_b() -> dict[str, Recipe]:
     code = meant.replace(
         epochs=50, optimizer="sgd", schedule="constant", early_stopping=50, watch="accuracy", model="twoconv_published"
     )
-    unstated = (
-        "Momentum .9; plateau after 3 epochs and stop after 8 without a better loss; dropout .5; batch, flip, pixels and crop as "
-        "in its code."
-    )
     as_code = (
         "Its code's defaults: no momentum, no crop, no erasing, the best of 50 epochs by validation accuracy. Its validation "
         "images were augmented; ours are not."
@@ -165,13 +169,13 @@ def _report_b() -> dict[str, Recipe]:
         return Recipe(about=about, config=config, report="B", reported=reported or {}, assumed=assumed, cpu_epochs=cpu_epochs)
 
     return {
-        "b-cnn": recipe("two-conv network as the report says: crop and erasing", meant.replace(**crop, **erase), unstated, 8, cnn),
+        "b-cnn": recipe("two-conv network as the report says: crop and erasing", meant.replace(**crop, **erase), "", 8, cnn),
         "b-cnn-published": recipe("two-conv network as its code does", code, as_code, 8, cnn),
-        "b-cnn-crop": recipe("two-conv network, crop alone", meant.replace(**crop), unstated, 8),
-        "b-cnn-erase": recipe("two-conv network, erasing alone", meant.replace(**erase), unstated, 8),
-        "b-cnn-plain": recipe("two-conv network, neither crop nor erasing", meant, unstated, 8),
+        "b-cnn-crop": recipe("two-conv network, crop alone", meant.replace(**crop), "", 8),
+        "b-cnn-erase": recipe("two-conv network, erasing alone", meant.replace(**erase), "", 8),
+        "b-cnn-plain": recipe("two-conv network, neither crop nor erasing", meant, "", 8),
         "b-cnn-default-init": recipe(
-            "two-conv network, neither, PyTorch's default initialisation", meant.replace(init="pytorch"), unstated, 8
+            "two-conv network, neither, PyTorch's default initialisation", meant.replace(init="pytorch"), "", 8
         ),
         "b-resnet18-published": recipe(
             "ResNet-18 as its code does: Xavier overwrites the ImageNet weights", code.replace(model="resnet18_imagenet"),
@@ -179,22 +183,21 @@ def _report_b() -> dict[str, Recipe]:
         ),
         "b-resnet18": recipe(
             "ResNet-18 as the report says: from ImageNet weights, crop and erasing",
-            meant.replace(model="resnet18_imagenet", init="pytorch", weights="imagenet", **crop, **erase), unstated, 6, resnet,
+            meant.replace(model="resnet18_imagenet", init="pytorch", weights="imagenet", **crop, **erase), "", 6, resnet,
         ),
         "b-resnet18-scratch": recipe(
             "the same from scratch: where the weights cannot be had",
-            meant.replace(model="resnet18_imagenet", init="pytorch", **crop, **erase), unstated, 6,
+            meant.replace(model="resnet18_imagenet", init="pytorch", **crop, **erase), "", 6,
         ),
     }  # fmt: skip
 
 
 def _report_c() -> dict[str, Recipe]:
     config = plain(model="vgg_like", epochs=12, global_batch_size=128, optimizer="adam", lr=0.001, normalisation="unit")
-    assumed = "Adam at .001, batch 128, 12 epochs, dropout .25: its losses fit."
     reported = {"test_accuracy": 0.9304, "test_loss": 0.2591, "train_accuracy": 0.9684}
 
     def recipe(about: str, reported: dict[str, float], **changes: Any) -> Recipe:
-        return Recipe(about=about, config=config.replace(**changes), report="C", reported=reported, assumed=assumed, cpu_epochs=4)
+        return Recipe(about=about, config=config.replace(**changes), report="C", reported=reported, cpu_epochs=4)
 
     return {
         "c-vgg": recipe("the report's network", reported),
@@ -221,7 +224,6 @@ def _report_d() -> dict[str, Recipe]:
     config = plain(
         model="threeconv", epochs=10, global_batch_size=128, optimizer="adam", lr=0.001, weight_decay=1e-4, normalisation="unit"
     )
-    assumed = "Adam, which fits its figures; pixels from 0 to 1."
     recipes: dict[str, Recipe] = {}
     for group, (changes, (accuracy, f1, precision, seconds), class_f1) in GROUPS.items():
         shown = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in changes.items()) or "control"
@@ -231,19 +233,16 @@ def _report_d() -> dict[str, Recipe]:
             report="D",
             reported={"test_accuracy": accuracy, "macro_f1": f1, "macro_precision": precision, "train_s": seconds},
             reported_class_f1=class_f1,
-            assumed=assumed,
         )
     final = config.replace(epochs=15, global_batch_size=64)
-    recipes["d-final"] = Recipe(
-        about="final: 15 epochs, batch 64", config=final, report="D", reported={"test_accuracy": 0.9103}, assumed=assumed
-    )
+    recipes["d-final"] = Recipe(about="final: 15 epochs, batch 64", config=final, report="D", reported={"test_accuracy": 0.9103})
     recipes["d-augmented"] = Recipe(
         about="future work: augmentation (flip and shift by up to 2)", config=final.replace(flip=True, shift=2), report="D",
-        assumed=f"{assumed} The kinds.",
+        assumed="Which kinds.",
     )  # fmt: skip
     recipes["d-inception"] = Recipe(
         about="future work: Inception blocks", config=config.replace(model="inception"), report="D", cpu_epochs=3,
-        assumed=f"{assumed} The network, 427,786 parameters.",
+        assumed="The network, of 427,786 parameters.",
     )  # fmt: skip
     return recipes
 
@@ -258,7 +257,6 @@ RATES: dict[str, dict[float, tuple[float, float, float]]] = {
 
 def _report_e() -> dict[str, Recipe]:
     names = {"lenet": "LeNet", "resnet18": "ResNet-18", "resnet34": "ResNet-34"}
-    init = "Xavier-uniform initialisation, of the textbook whose way of timing it has: it matches the report's training accuracies."
     stem = (
         "The stem is ImageNet's (7×7, stride 2, pooling), on three gray channels: with a 3×3 stem the images/s would be beyond "
         "the report's GPU."
@@ -272,7 +270,7 @@ def _report_e() -> dict[str, Recipe]:
                 config=plain(model=network, epochs=10, global_batch_size=256, optimizer="sgd", lr=lr, init="xavier"),
                 report="E",
                 reported={"test_accuracy": test, "train_accuracy": train, "images_per_s": speed},
-                assumed=init if model == "lenet" else f"{init} {stem}",
+                assumed="" if model == "lenet" else stem,
                 cpu_epochs=4 if model == "resnet34" else 0,
             )
     return recipes

@@ -1,13 +1,13 @@
 """docs/results/reports.md and .json: our figures beside those of the five reports. `fmnist.reproduce` writes them."""
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fmnist.data import CLASSES
 from fmnist.plots import Panel, Point, plot_curves, plot_factor, plot_losses
-from fmnist.recipes import ENSEMBLES, GROUPS, RATES, RECIPES, TITLES, Ensemble, Recipe, Report
+from fmnist.recipes import ASSUMED, ENSEMBLES, GROUPS, RATES, RECIPES, TITLES, Ensemble, Recipe, Report
 from fmnist.run import read_json, write_atomic, write_json
 
 REPORTS = Path("docs/results/reports.md")
@@ -34,14 +34,16 @@ Written by `python -m fmnist.reproduce`; one experiment again: `python -m fmnist
 `python -m fmnist.train --recipe NAME`. The rows, one a run, are in reports.json. What every figure has in common:
 
 - Accuracy on the 10,000 official test images, in per cent, of the corrected data; mean ± standard deviation where there are two
-runs or
-  more. The test set is read once, when a training has ended, and chooses nothing. Reports A, D and E chose on it.
+  runs or more. The test set is read once, when a training has ended, and chooses nothing. Reports A, D and E chose on it.
 - 5,000 of the 60,000 training images are held out to choose by, which the reports (but B, which held out 12,000) trained on: that
   costs about .1 to .3 points.
 - *Epochs*: "3 of 20" is a network that is too big for the machine at hand, trained for 3 epochs where the report trained for 20,
-  with its learning-rate steps moved in proportion. Such figures say what the network does, not how far it goes; `--full` trains it
-  all.
-- Weight decay leaves out biases and batch norm's weights. *images/s* is the median over the epochs, augmentation included.
+  with its learning-rate steps moved in proportion. Such figures say what the network does, not how far it goes; `--full` trains
+  it all.
+- Training accuracy is the running one of the epoch whose weights are kept, macro averages weigh every class alike, AUROC is the
+  mean over the classes of one against the rest. Weight decay leaves out biases and batch norm's weights.
+- *images/s* is the median over the epochs, augmentation included. Where another process ran on the same core, as it did for the
+  rows of "1 thread", it is a lower bound, and no measure of the network.
 """
 
 
@@ -114,60 +116,66 @@ def render(rows: list[Row]) -> Iterator[str]:
 
 
 def _report(report: Report, rows: list[Row]) -> Iterator[str]:
-    yield (
-        "| recipe | what | test, report | test, ours | difference | validation | train, report | ours | macro F1, report | ours |"
-        " AUROC | images/s, report | ours | epochs | runs |"
-    )
-    yield f"|---|---|{'---:|' * 13}"
     experiments = {name: chosen for name, chosen in (RECIPES | ENSEMBLES).items() if chosen.report == report}
+    given = {key for chosen in experiments.values() if isinstance(chosen, Recipe) for key in chosen.reported}
+    scores = [key for key in SCORES if key in given or key == "images_per_s"]
+    names = [f"{SCORES[key][0]}{', report → ours' if key in given else ''}" for key in scores]
+    yield _cells(["recipe", "what", "test, report", "test, ours", "difference", "validation", *names, "AUROC", "epochs", "runs"])
+    yield f"|---|---|{'---:|' * (7 + len(names))}"
     for name, chosen in experiments.items():
-        yield _line(name, chosen, [row for row in rows if row["recipe"] == name])
+        yield _line(name, chosen, [row for row in rows if row["recipe"] == name], scores, given)
     yield ""
     yield from _differences(experiments, rows)
     if report == "D":
         yield from _class_f1(rows)
     yield from _choices(report, rows)
+    for figure in {"D": ("report_d", "report_d_losses")}.get(report, (f"report_{report.lower()}",)):
+        if (IMAGES / f"{figure}.png").exists():
+            yield f"![Report {report}](../images/{figure}.png)\n"
+    yield f"Assumed, where the report does not say:\n\n- all: {ASSUMED[report]}"
     said: dict[str, list[str]] = {}
     for name, chosen in experiments.items():
         if isinstance(chosen, Recipe) and chosen.assumed:
             said.setdefault(chosen.assumed, []).append(name)
-    for figure in {"D": ("report_d", "report_d_losses")}.get(report, (f"report_{report.lower()}",)):
-        if (IMAGES / f"{figure}.png").exists():
-            yield f"![Report {report}](../images/{figure}.png)\n"
-    yield "Assumed, where the report does not say:\n"
     for assumed, names in said.items():
         yield f"- {', '.join(names)}: {assumed}"
     yield ""
 
 
-def _line(name: str, chosen: Recipe | Ensemble, own: list[Row]) -> str:
+def _line(name: str, chosen: Recipe | Ensemble, own: list[Row], scores: list[str], given: set[str]) -> str:
     reported = chosen.reported if isinstance(chosen, Recipe) else {}
-    cells = [name, chosen.about]
-    if not own:
-        return _cells([*cells, _percent(reported.get("test_accuracy")), "not run yet", *[""] * 11])
     theirs, ours = reported.get("test_accuracy"), _mean(own, "test_accuracy")
-    assert ours is not None, "every row has it"
-    first = own[0]
-    shortened = [row for row in own if row["shortened"]]
-    planned = chosen.config.epochs if isinstance(chosen, Recipe) else 0
-    epochs = "" if not planned else f"**{first['epochs']} of {planned}**" if shortened else f"{planned}"
-    stopped = sorted({row.get("epochs_trained", 0) for row in own if row.get("epochs_trained", 0) < row.get("epochs", 0)})
-    cells += [
-        _percent(theirs),
+    start = [name, chosen.about, _percent(theirs)]
+    if ours is None:
+        return _cells([*start, "not run yet", *[""] * (len(scores) + 5)])
+    between = [_theirs_and_ours(key, reported, own, key in given) for key in scores]
+    return _cells([
+        *start,
         f"**{_mean_and_deviation(own, 'test_accuracy')}**",
         "" if theirs is None else f"{100 * (ours - theirs):+.2f}",
         _percent(_mean(own, "validation_accuracy")),
-        _percent(reported.get("train_accuracy")),
-        _percent(_mean(own, "train_accuracy")),
-        _percent(reported.get("macro_f1")),
-        _percent(_mean(own, "macro_f1")),
+        *between,
         f"{_mean(own, 'auroc'):.4f}",
-        _count(reported.get("images_per_s")),
-        _count(_mean(own, "images_per_s")),
-        epochs + (f", stopped after {', '.join(map(str, stopped))}" if stopped else ""),
+        _epochs(chosen, own) if isinstance(chosen, Recipe) else "",
         str(len(own)),
-    ]
-    return _cells(cells)
+    ])  # fmt: skip
+
+
+def _theirs_and_ours(key: str, reported: Mapping[str, float], own: list[Row], compared: bool) -> str:
+    """ "report → ours", or ours alone where the report gives that figure of no row."""
+    show = SCORES[key][1]
+    ours = show(_mean(own, key))
+    if not compared:
+        return ours
+    return f"{show(reported.get(key)) or '–'} → {ours or '–'}"
+
+
+def _epochs(recipe: Recipe, own: list[Row]) -> str:
+    """ "10", or "**3 of 20**" of those that were cut short, or "40, stopped after 17"."""
+    planned, trained = recipe.config.epochs, own[0]["epochs"]
+    stopped = sorted({row["epochs_trained"] for row in own if row["epochs_trained"] < row["epochs"]})
+    said = f"{planned}" if trained == planned else f"**{trained} of {planned}**"
+    return said + (f", stopped after {', '.join(map(str, stopped))}" if stopped else "")
 
 
 def _differences(experiments: dict[str, Recipe | Ensemble], rows: list[Row]) -> Iterator[str]:
@@ -258,6 +266,10 @@ def _mean_and_deviation(rows: list[Row], key: str) -> str:
     return f"{statistics.mean(values):.2f}{deviation}"
 
 
+def _loss(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.2f}"
 
@@ -268,3 +280,14 @@ def _count(value: float | None) -> str:
 
 def _cells(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+SCORES: dict[str, tuple[str, Callable[[float | None], str]]] = {
+    "train_accuracy": ("train", _percent),
+    "macro_f1": ("macro F1", _percent),
+    "macro_precision": ("macro precision", _percent),
+    "test_loss": ("test loss", _loss),
+    "train_s": ("training s", _count),
+    "images_per_s": ("images/s", _count),
+}
+"""Further columns, each shown where a report gives it; and how."""

@@ -211,7 +211,8 @@ def hardware() -> str:
     if cpuinfo.exists():
         models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         name = models[0] if models else name
-    return f"{name}, {cpu_threads()} threads"
+    threads = cpu_threads()
+    return f"{name}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def expected_seconds(tasks: list[Task], data: Data, console: Console) -> dict[Task, float]:

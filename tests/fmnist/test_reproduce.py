@@ -120,6 +120,7 @@ def test_a_time_budget_begins_nothing_that_cannot_end(call: Callable[..., Outcom
 def row(recipe: str, seed: int, accuracy: float, **more: Any) -> dict[str, Any]:
     values = {"test_accuracy": accuracy, "validation_accuracy": accuracy, "train_accuracy": accuracy, "macro_f1": accuracy}
     about = {"data": "Fashion-MNIST", "epochs": 10, "epochs_trained": 10, "shortened": False, "images_per_s": 100, "auroc": 0.99}
+    values |= {"macro_precision": accuracy, "test_loss": 0.3, "train_s": 60.0}
     machine = {"hardware": "a slow one", "precision": "fp32", "torch": "2.0", "class_f1": [accuracy] * 10}
     return {"recipe": recipe, "seed": seed} | values | about | machine | more
 
@@ -138,7 +139,10 @@ def test_the_table_gives_mean_deviation_and_difference() -> None:
     cells = line_of(text, "d-1")
     assert cells[2:6] == ["91.00", "**91.00 ± 1.41**", "+0.00", "91.00"]
     assert cells[-1] == "2"
+    assert "71 → 60" in cells
+    assert "90.00 → 91.00" in cells
     assert "**3 of 20**" in line_of(text, "a-vgg16-sgd")
+    assert "– → 90.00" in line_of(text, "a-vgg16-sgd")
     assert line_of(text, "d-2")[3] == "not run yet"
     assert "- d-3, -57.00:" in text
     assert "- d-1, +" not in text
