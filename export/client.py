@@ -36,17 +36,19 @@ class Client:
         try:
             manifest = json.loads((bundle / "manifest.json").read_text())
             model = (bundle / manifest["model"]).read_bytes()
-        except (OSError, ValueError, KeyError) as error:
+            expected: str = manifest["files"][manifest["model"]]["sha256"]
+            self.labels: list[str] = manifest["labels"]
+            self.shape: list[int] = manifest["input"][0]["shape"][1:]
+            self.fit: str = manifest["data"]["fit"]
+        except OSError as error:
             raise ClientError(f"{bundle} is not a whole bundle: {error}") from error
+        except (ValueError, LookupError, TypeError) as error:
+            raise ClientError(f"{bundle / 'manifest.json'} is damaged or an older version's ({error!r}); export again") from error
         digest = hashlib.sha256(model).hexdigest()
-        expected = manifest["files"][manifest["model"]]["sha256"]
         if digest != expected:
             raise ClientError(
                 f"{bundle / manifest['model']}: SHA-256 {digest[:12]}… is not the manifest's {expected[:12]}…; export it again"
             )
-        self.labels: list[str] = manifest["labels"]
-        self.shape: list[int] = manifest["input"][0]["shape"][1:]
-        self.fit: str = manifest["data"]["fit"]
         self.session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:

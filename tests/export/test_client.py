@@ -1,5 +1,6 @@
 """The client: the data set's own images as they are, others fitted; whole bundles only; no PyTorch."""
 
+import json
 import os
 import subprocess
 import sys
@@ -48,6 +49,11 @@ def test_changed_model_is_refused(bundle: Path, tmp_path: Path) -> None:
     content[len(content) // 2] ^= 1
     (tmp_path / "model.onnx").write_bytes(content)
     with pytest.raises(ClientError, match="SHA-256"):
+        Client(tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    del manifest["data"]["fit"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ClientError, match="damaged or an older version's"):
         Client(tmp_path)
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(ClientError, match="not a whole bundle"):
