@@ -7,7 +7,7 @@ from typing import Any
 
 from fmnist.data import CLASSES
 from fmnist.plots import Panel, Point, plot_curves, plot_factor, plot_losses
-from fmnist.recipes import ASSUMED, ENSEMBLES, GROUPS, RATES, RECIPES, TITLES, Ensemble, Recipe, Report
+from fmnist.recipes import ASSUMED, DIFFERENCES, ENSEMBLES, GROUPS, RATES, RECIPES, TITLES, Ensemble, Recipe, Report
 from fmnist.run import read_json, write_atomic, write_json
 
 REPORTS = Path("docs/results/reports.md")
@@ -185,12 +185,12 @@ def _differences(experiments: dict[str, Recipe | Ensemble], rows: list[Row]) -> 
         own = [row for row in rows if row["recipe"] == name]
         theirs = chosen.reported.get("test_accuracy") if isinstance(chosen, Recipe) else None
         ours = _mean(own, "test_accuracy")
-        if theirs is None or ours is None or abs(ours - theirs) <= POINT or not isinstance(chosen, Recipe):
+        if theirs is None or ours is None or abs(ours - theirs) <= POINT:
             continue
         if not found:
             yield "More than a point apart:\n"
         found = True
-        yield f"- {name}, {100 * (ours - theirs):+.2f}: {chosen.difference or 'not explained yet.'}"
+        yield f"- {name}, {100 * (ours - theirs):+.2f}: {DIFFERENCES.get(name, 'not explained yet.')}"
     if found:
         yield ""
 
