@@ -25,7 +25,8 @@ def list_recipes(console: Console) -> None:
     for name, recipe in RECIPES.items():
         config = recipe.config
         shown = f"{config.model}, {config.optimizer} lr {config.lr:g}, {config.schedule}, {config.epochs} epochs of batches of "
-        table.add_row(name, recipe.about, f"{shown}{config.global_batch_size}")
+        about = f"report {recipe.report}: {recipe.about}" if recipe.report else recipe.about
+        table.add_row(name, about, f"{shown}{config.global_batch_size}")
     console.print(table)
 
 

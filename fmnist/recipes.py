@@ -40,9 +40,9 @@ DIFFERENCES: dict[str, str] = {
     "d-7": "the report gives two digits, so half a point may be rounding.",
     "d-3": "Adam at .1 hardly trains: validation accuracy moves between 34 and 62 % over the epochs, and where it ends is chance. "
     "The report's figure is of the same kind.",
-    "e-lenet-0.1": "the report's test accuracy lies 6 points below its training accuracy (ours: 1.4), which so small a network does "
-    "not owe to overfitting. Plain SGD at .1 moves by up to 2.6 points from one epoch to the next: its last was probably a bad "
-    "one.",
+    "e-lenet-0.1": "the report's test accuracy lies 6 points below its training accuracy (ours: 1.4), which so small a network "
+    "does not owe to overfitting. Plain SGD at .1 moves by up to 2.6 points from one epoch to the next: its last was probably a "
+    "bad one.",
     "e-lenet-0.01": "at this rate the network still learns when it is stopped, 1 to 2 points an epoch at first and .9 at last, and "
     "the report's training accuracy is .9 below ours too.",
 }
