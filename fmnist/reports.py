@@ -190,7 +190,10 @@ def _differences(experiments: dict[str, Recipe | Ensemble], rows: list[Row]) -> 
         if not found:
             yield "More than a point apart:\n"
         found = True
-        yield f"- {name}, {100 * (ours - theirs):+.2f}: {DIFFERENCES.get(name, 'not explained yet.')}"
+        assert isinstance(chosen, Recipe), "an ensemble is in no report"
+        short = f"{own[0]['epochs']} of {chosen.config.epochs} epochs" if own[0]["shortened"] else ""
+        because = DIFFERENCES.get(name, "" if short else "not explained yet.")
+        yield f"- {name}, {100 * (ours - theirs):+.2f}: {'; '.join(part for part in (short, because) if part)}"
     if found:
         yield ""
 
