@@ -164,10 +164,8 @@ def _line(name: str, chosen: Recipe | Ensemble, own: list[Row], scores: list[str
 def _theirs_and_ours(key: str, reported: Mapping[str, float], own: list[Row], compared: bool) -> str:
     """ "report → ours", or ours alone where the report gives that figure of no row."""
     show = SCORES[key][1]
-    ours = show(_mean(own, key))
-    if not compared:
-        return ours
-    return f"{show(reported.get(key)) or '–'} → {ours or '–'}"
+    theirs, ours = show(reported.get(key)), show(_mean(own, key))
+    return f"{theirs or '–'} → {ours or '–'}" if compared and (theirs or ours) else ours
 
 
 def _epochs(recipe: Recipe, own: list[Row]) -> str:
