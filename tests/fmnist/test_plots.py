@@ -51,6 +51,7 @@ FIGURES: dict[str, Callable[[Path], None]] = {
     "curves": lambda path: plots.plot_curves({"one": epochs(5, True)}, path),
     "curves without validation": lambda path: plots.plot_curves({"one": epochs(1, False)}, path),
     "curves of many": lambda path: plots.plot_curves({f"run {n}": epochs(n, n % 2 == 0) for n in range(1, 12)}, path),
+    "losses": lambda path: plots.plot_losses({name: {"1": epochs(3, True)} for name in ("one", "two")}, path, "losses"),
     "roc of 3": lambda path: roc(3, path),
     "roc of 26": lambda path: roc(26, path),
     "confusion of 2": lambda path: plots.plot_confusion([[3, 1], [0, 0]], CLASSES[:2], path),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fmnist.recipes import ENSEMBLES, GROUPS, RECIPES
-from fmnist.reports import render, write_reports
+from fmnist.reports import draw, render, write_reports
 from tests.conftest import CommandLine, Outcome, wait_for
 
 TABLE = Path("docs/results/reports.md")
@@ -160,3 +160,11 @@ def test_rows_replace_those_of_the_same_recipe_seed_and_data_and_no_others(tmp_p
         ("letters", 0): 0.8,
     }
     assert "| letters | d-1 | 80.00 |" in path.read_text()
+
+
+def test_figures_of_curves_are_drawn_once_all_they_show_is_there(tmp_path: Path) -> None:
+    epoch = {"epoch": 1, "train_loss": 0.5, "train_accuracy": 0.8, "validation_loss": 0.5, "validation_accuracy": 0.8}
+    draw([row("d-1", 0, 0.9), row("d-2", 0, 0.8)], {"c-vgg": [epoch], "d-1": [epoch]}, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"report_d.png"}
+    draw([row("e-lenet-0.1", 0, 0.9)], {name: [epoch] for name in ("c-vgg", "c-vgg-dropout", "c-vgg-weighted")}, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"report_c.png", "report_d.png", "report_e.png"}

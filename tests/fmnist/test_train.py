@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from fmnist.checkpoint import load_state
@@ -201,3 +202,11 @@ def test_help_teaches(call: Callable[..., Outcome]) -> None:
     assert done.code == 0
     assert "python -m fmnist.train" in done.output
     assert "Peak learning rate" in done.output
+
+
+def test_augmentation_is_drawn_without_a_run(call: Callable[..., Outcome], tmp_path: Path) -> None:
+    drawn = call("fmnist.train", *LENET, "--rotate", "20", "--show-augmentation", tmp_path / "a.png")
+    assert drawn.code == 0, drawn.output
+    with Image.open(tmp_path / "a.png") as picture:
+        assert min(picture.size) > 300
+    assert not (tmp_path / "runs").exists()
