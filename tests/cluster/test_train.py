@@ -9,13 +9,14 @@ import pytest
 from tests.conftest import CommandLine, Outcome
 
 LENET = ("--recipe", "e-lenet-0.05", "--precision", "fp32", "--validation-images", 500, "--global-batch-size", 64, "--epochs", 2)
+SMOOTH = ("--init", "pytorch")  # under the recipe's own initialisation the first steps are so steep that rounding errors grow
 
 
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_two_workers_give_the_curve_of_one_process(command: CommandLine, call: Callable[..., Outcome], tmp_path: Path) -> None:
-    assert call("fmnist.train", *LENET, "--name", "plain").code == 0
-    ddp = command("cluster.train", *LENET, "--workers", 2, "--name", "ddp")
+    assert call("fmnist.train", *LENET, *SMOOTH, "--name", "plain").code == 0
+    ddp = command("cluster.train", *LENET, *SMOOTH, "--workers", 2, "--name", "ddp")
     assert ddp.returncode == 0, ddp.stderr
     assert "lenet on 2 workers with 1 CPU threads each" in ddp.stdout
     assert ddp.stdout.count("epoch 1/2") == 1
