@@ -134,10 +134,10 @@ class TrainState:
             self.average.load_state_dict(state["average"])
         self.epoch, self.losses, self.best_weights = state["epoch"], state["losses"], state["best_weights"]
 
-    def end_epoch(self, loss: float) -> None:
-        """Count an epoch whose watched value is known; at the end, take up the weights of the epoch that is kept."""
+    def end_epoch(self, loss: float, accuracy: float) -> None:
+        """Count an epoch whose watched loss and accuracy are known; at the end, take up the weights of the epoch that is kept."""
         self.epoch += 1
-        self.losses.append(loss)
+        self.losses.append(loss if self.config.watch == "loss" else 1 - accuracy)
         if not self.config.early_stopping:
             return
         if self.best_epoch == self.epoch:
@@ -217,8 +217,7 @@ def train_epochs(
         state.load_state_dict(resume)
     network = _distributed(state, device, world_size)
     table, labels = ImageTable(train.images, config.shift, device), train.labels.to(device)
-    weights = class_weights(config, labels, classes)
-    loss_of = nn.CrossEntropyLoss(weights, reduction="sum", label_smoothing=config.label_smoothing)
+    loss_of = nn.CrossEntropyLoss(class_weights(config, labels, classes), reduction="sum", label_smoothing=config.label_smoothing)
     statistics = pixel_statistics(train.images)
     held_out = _shard(validation, rank, world_size, device)
     while not state.finished:
@@ -230,13 +229,8 @@ def train_epochs(
         )
         trained = time.perf_counter()
         count = len(train) // config.global_batch_size * config.global_batch_size
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"epoch {epoch}: the training loss is {loss}; lower lr={config.lr} or lengthen warmup={config.warmup}"
-            )
         validation_loss, validation_accuracy = _validate(state, held_out, world_size)
-        seen = (loss, accuracy) if validation_loss is None else (validation_loss, cast(float, validation_accuracy))
-        state.end_epoch(seen[0] if config.watch == "loss" else 1 - seen[1])
+        state.end_epoch(*((loss, accuracy) if validation_loss is None else (validation_loss, cast(float, validation_accuracy))))
         yield (
             EpochMetrics(
                 epoch=epoch,
@@ -272,7 +266,7 @@ def _train_one_epoch(
     world_size: int,
     on_step: Callable[[StepReport], None] | None,
 ) -> tuple[float, float, float]:
-    """Mean loss, accuracy and last learning rate of one epoch over all ranks."""
+    """Mean loss, accuracy and last learning rate of one epoch over all ranks. Raises DivergedError if the loss is not finite."""
     config, device, images = state.config, labels.device, len(labels)
     steps = images // config.global_batch_size
     order = torch.randperm(images, generator=generator(config.seed, ORDER, epoch))
@@ -304,7 +298,11 @@ def _train_one_epoch(
     if world_size > 1:
         dist.all_reduce(totals)
     loss_sum, correct = totals.tolist()
-    return loss_sum / batches.numel() / world_size, correct / batches.numel() / world_size, lr
+    seen = batches.numel() * world_size
+    loss = loss_sum / seen
+    if not math.isfinite(loss):
+        raise DivergedError(f"epoch {epoch}: the training loss is {loss}; lower lr={config.lr} or lengthen warmup={config.warmup}")
+    return loss, correct / seen, lr
 
 
 def _prepared(table: ImageTable, labels: Tensor, augmentation: Augmentation, batches: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

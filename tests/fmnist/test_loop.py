@@ -14,7 +14,7 @@ from fmnist.config import TrainConfig
 from fmnist.data import Split, split_train
 from fmnist.device import resolve
 from fmnist.errors import InputError
-from fmnist.loop import DivergedError, EpochMetrics, StepReport, TrainState, class_weights, train_epochs
+from fmnist.loop import DivergedError, EpochMetrics, StepReport, TrainState, class_weights, start_training, train_epochs
 
 CPU = torch.device("cpu")
 SMALL = TrainConfig(model="lenet", epochs=3, global_batch_size=64, lr=0.05, erase=0.25, precision="fp32")
@@ -164,3 +164,12 @@ def test_world_size_does_not_change_the_curve(few: tuple[Split, Split], tmp_path
         for key in ("train_loss", "validation_loss", "validation_accuracy", "lr"):
             assert two[key] == same[key], f"ranks disagree on {key}"
     assert alone[0]["train_loss"] == pytest.approx(first[0]["train_loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize(("watch", "kept"), [("loss", 2), ("accuracy", 1)])
+def test_the_best_epoch_is_the_one_by_what_is_watched(watch: str, kept: int, train: Split) -> None:
+    config = TrainConfig.from_dict({"model": "lenet", "early_stopping": 9, "watch": watch, "global_batch_size": 64})
+    state = start_training(config, Split(train.images[:64], train.labels[:64]), 10, torch.device("cpu"))
+    for loss, accuracy in ((0.5, 0.9), (0.4, 0.8), (0.6, 0.85)):
+        state.end_epoch(loss, accuracy)
+    assert state.kept_epoch == kept
