@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType, FunctionType
 from typing import Any, NoReturn, TypeVar
 
@@ -17,7 +18,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from fmnist.errors import InputError, one_of
+from fmnist.errors import FailedError, InputError, one_of
 from fmnist.lock import HELD
 from fmnist.run import read_json, run_to_resume
 
@@ -28,7 +29,7 @@ NO_ACCESS = {errno.EROFS: "it is on a read-only disk", errno.EACCES: "permission
 
 
 def command(options: type[Options], main: FunctionType, default: Callable[[], Options] | None = None) -> NoReturn:
-    """Parse the command line into `options`, run `main`, and exit: 0 done, 2 bad input, 130 interrupted.
+    """Parse the command line into `options`, run `main`, and exit: 0 done, 1 something broke, 2 bad input, 130 interrupted.
 
     Args:
         default: makes the options whose values are the flags' defaults.
@@ -39,6 +40,9 @@ def command(options: type[Options], main: FunctionType, default: Callable[[], Op
         sys.exit(main(_parse(options, f"python -m {module}", default() if default else None)) or 0)
     except InputError as error:
         fail(error)
+    except FailedError as error:
+        _say(f"[red]error:[/] {escape(str(error))}.{_how_to_go_on(module, options)}")
+        sys.exit(1)
     except OSError as error:
         if (reason := (NO_ROOM | NO_ACCESS).get(error.errno or 0)) is None:
             raise
@@ -55,23 +59,26 @@ def command(options: type[Options], main: FunctionType, default: Callable[[], Op
 
 def chosen(flag: str, choices: Mapping[str, Options], default: str) -> Options:
     """The preset that `flag` names on the command line. Raises InputError on an unknown name."""
-    name = _value_of(flag) or default
+    name = value_of(flag) or default
     one_of(flag, name, choices)
     return choices[name]
 
 
-def resumed_config(preset_flag: str) -> dict[str, Any] | None:
+def resumed_config(preset_flag: str, find: Callable[[str | None], Path | None] = run_to_resume) -> dict[str, Any] | None:
     """config.json of the run that the command line resumes: what it started with are the flags' defaults.
+
+    Args:
+        find: the run folder that --name means.
 
     None if nothing is resumed, if the run is still to be made, or if a preset is named, which then gives the defaults.
     """
-    if "--resume" not in sys.argv or _value_of(preset_flag) or "--help" in sys.argv:
+    if "--resume" not in sys.argv or value_of(preset_flag) or "--help" in sys.argv:
         return None
-    run = run_to_resume(_value_of("--name"))
+    run = find(value_of("--name"))
     return read_json(run / "config.json") if run and (run / "config.json").exists() else None
 
 
-def _value_of(flag: str) -> str | None:
+def value_of(flag: str) -> str | None:
     for position, argument in enumerate(sys.argv):
         if argument == flag and position + 1 < len(sys.argv):
             return sys.argv[position + 1]

@@ -110,6 +110,9 @@ class TrainConfig:
     """bf16 runs the network under bfloat16 autocast; auto takes it where the device computes in bfloat16."""
     channels_last: bool = True
     """Keep feature maps in NHWC order: faster for convolutions on CPU and GPU alike."""
+    sync_batch_norm: bool = True
+    """With several workers, batch norm takes its statistics over the whole global batch, so that their number changes nothing;
+    off, each worker normalises by its own share: faster, and noisier the smaller the share."""
     compile: bool = False
     """Compile the network with torch.compile: worth its minute of start-up on a GPU, for long runs."""
     threads: int = 0

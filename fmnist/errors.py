@@ -8,6 +8,10 @@ class InputError(ValueError):
     """Bad input: the message names the argument, its value, what is allowed and what to do. Commands print it and exit 2."""
 
 
+class FailedError(RuntimeError):
+    """Something broke that no flag mends (a machine, a disk, a network): the message says what. Commands print it, and exit 1."""
+
+
 def check(ok: bool, message: str) -> None:
     """Raise `InputError` with `message` unless `ok`."""
     if not ok:

@@ -22,6 +22,7 @@ from fmnist.errors import check
 from fmnist.evaluate import compute_logits
 from fmnist.initial import initialise
 from fmnist.models import Classifier, build_model
+from fmnist.norm import synchronise_batch_norm
 from fmnist.optim import build_average, build_optimizers, improves, lr_at, set_lr
 
 REPORT_EVERY_S = 0.25
@@ -124,8 +125,8 @@ class TrainState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises InputError if the state is that of another config."""
-        mine, theirs = self.config.to_dict(), state["config"]
-        different = [f"{key} {theirs.get(key)!r} became {mine[key]!r}" for key in mine if theirs.get(key) != mine[key]]
+        mine, theirs = self.config.to_dict(), TrainConfig.from_dict(state["config"]).to_dict()
+        different = [f"{key} {theirs[key]!r} became {mine[key]!r}" for key in mine if theirs[key] != mine[key]]
         check(not different, f"resume: the saved training has another config ({'; '.join(different)}); start a new run for it")
         self.trained.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -250,6 +251,8 @@ def _distributed(state: TrainState, device: torch.device, world_size: int) -> nn
     """The network as it is stepped: under DDP if there are other ranks, compiled if the config says so."""
     network: nn.Module = state.trained
     if world_size > 1:
+        if state.config.sync_batch_norm:
+            synchronise_batch_norm(state.trained)
         network = DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
     return torch.compile(network) if state.config.compile else network  # pyright: ignore[reportReturnType]
 

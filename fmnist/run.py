@@ -29,6 +29,8 @@ def write_atomic(path: Path, content: str | bytes | memoryview) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             os.fchmod(file.fileno(), 0o644)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave the new name on an empty file
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -47,8 +49,8 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} cannot be read: {error}") from error
 
 
-def open_run(name: str | None, *, resume: bool = False) -> Path:
-    """Make the run folder runs/NAME (by default named after the time), lock it, and point runs/latest at it.
+def open_run(name: str | None, *, resume: bool = False, runs: Path = RUNS) -> Path:
+    """Make the run folder RUNS/NAME (by default named after the time), lock it, and point RUNS/latest at it.
 
     Raises:
         InputError: the name is no plain file name, the run exists already and `resume` is off, or another process works on it.
@@ -58,27 +60,27 @@ def open_run(name: str | None, *, resume: bool = False) -> Path:
     name = name or time.strftime("%Y%m%d-%H%M%S")
     plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) and name != LATEST.name
     check(bool(plain), f"name={name!r}: letters, digits, '.', '_' and '-' only, and not 'latest'")
-    run = RUNS / name
+    run = runs / name
     if run.exists() and not resume:
         raise InputError(f"name={name!r}: {run} exists already; choose another name, or continue it with --resume")
     run.mkdir(parents=True, exist_ok=True)
     hold(run)
-    temporary = RUNS / f".latest.{os.getpid()}"
+    temporary = runs / f".latest.{os.getpid()}"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(name)
-    temporary.replace(LATEST)
+    temporary.replace(runs / LATEST.name)
     return run
 
 
-def run_to_resume(name: str | None) -> Path | None:
-    """The run folder that --resume means: runs/NAME, or the newest; None if runs/NAME is still to be made.
+def run_to_resume(name: str | None, runs: Path = RUNS) -> Path | None:
+    """The run folder that --resume means: RUNS/NAME, or the newest; None if RUNS/NAME is still to be made.
 
     Raises:
         InputError: no name is given, and there is no run yet.
     """
     if name is None:
-        return find_run(None)
-    return RUNS / name if (RUNS / name).is_dir() else None
+        return find_run(None, runs)
+    return runs / name if (runs / name).is_dir() else None
 
 
 def is_complete(run: Path | None) -> bool:
@@ -86,19 +88,20 @@ def is_complete(run: Path | None) -> bool:
     return run is not None and (run / "best" / WEIGHTS).exists()
 
 
-def find_run(path: str | Path | None) -> Path:
-    """The run folder at `path` (or runs/PATH), by default the newest. Raises InputError if there is none."""
+def find_run(path: str | Path | None, runs: Path = RUNS) -> Path:
+    """The run folder at `path` (or RUNS/PATH), by default the newest. Raises InputError if there is none."""
     if path is None:
-        if LATEST.exists():
-            return RUNS / LATEST.readlink()
-        runs = sorted(RUNS.glob("*/config.json"), key=lambda file: file.stat().st_mtime)  # runs/latest was deleted
-        check(bool(runs), "there is no run yet: start one with `make demo` or `python -m tune.search`, or name a folder")
-        return runs[-1].parent
-    for candidate in (Path(path), RUNS / path):
+        latest = runs / LATEST.name
+        if latest.exists():
+            return runs / latest.readlink()
+        found = sorted(runs.glob("*/config.json"), key=lambda file: file.stat().st_mtime)  # runs/latest was deleted
+        check(bool(found), "there is no run yet: start one with `make demo` or `python -m tune.search`, or name a folder")
+        return found[-1].parent
+    for candidate in (Path(path), runs / path):
         if candidate.is_dir():
             return candidate
-    known = sorted(folder.name for folder in RUNS.glob("*") if folder.is_dir() and not folder.is_symlink())
-    raise InputError(f"run={str(path)!r}: no such folder; runs/ has {', '.join(known) or 'none'}")
+    known = sorted(folder.name for folder in runs.glob("*") if folder.is_dir() and not folder.is_symlink())
+    raise InputError(f"run={str(path)!r}: no such folder; {runs}/ has {', '.join(known) or 'none'}")
 
 
 def find_checkpoint(path: str | Path | None) -> Path:

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
+import fmnist.loop
 from fmnist.checkpoint import load_state, save_state
 from fmnist.config import TrainConfig
 from fmnist.data import Split, split_train
@@ -144,26 +145,59 @@ def test_auto_precision_is_decided_before_training(few: tuple[Split, Split]) -> 
     assert state.config.precision == resolve(SMALL.replace(precision="auto"), CPU).precision != "auto"
 
 
+NETWORKS = {
+    "lenet": SMALL.replace(epochs=2),
+    "sync": SMALL.replace(model="airnet", widths=(8, 16, 16), epochs=1, lr=0.01),
+    "plain": SMALL.replace(model="airnet", widths=(8, 16, 16), epochs=1, lr=0.01, sync_batch_norm=False),
+}
+
+
 def worker(rank: int, world_size: int, few: tuple[Split, Split], folder: Path) -> None:
     torch.set_num_threads(1)
     address = f"file://{folder}/rendezvous{world_size}"
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=world_size, timeout=timedelta(seconds=60))
-    history = [m.to_dict() for m, _ in train_epochs(SMALL, *few, classes=10, device=CPU, rank=rank, world_size=world_size)]
-    torch.save(history, folder / f"{world_size}-{rank}.pt")
+    fmnist.loop.REPORT_EVERY_S = 0.0
+    found: dict[str, Any] = {}
+    for name, config in NETWORKS.items():
+        steps: list[float] = []
+        epochs = [
+            metrics.to_dict()
+            for metrics, _ in train_epochs(
+                config,
+                *few,
+                classes=10,
+                device=CPU,
+                rank=rank,
+                world_size=world_size,
+                on_step=lambda report, steps=steps: steps.append(report.loss * report.step),
+            )
+        ]
+        found[name] = {"epochs": epochs, "steps": steps}  # of this rank's share, summed since the epoch began
+    torch.save(found, folder / f"{world_size}-{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_world_size_does_not_change_the_curve(few: tuple[Split, Split], tmp_path: Path) -> None:
-    for world_size in (1, 2):
+    for world_size in (1, 2, 4):
         spawn(worker, (world_size, few, tmp_path), nprocs=world_size)
-    alone, first, second = (torch.load(tmp_path / name) for name in ("1-0.pt", "2-0.pt", "2-1.pt"))
-    for one, two, same in zip(alone, first, second, strict=True):
-        assert two["train_loss"] == pytest.approx(one["train_loss"], abs=1e-4)
-        assert two["validation_loss"] == pytest.approx(one["validation_loss"], abs=1e-3)
-        for key in ("train_loss", "validation_loss", "validation_accuracy", "lr"):
-            assert two[key] == same[key], f"ranks disagree on {key}"
-    assert alone[0]["train_loss"] == pytest.approx(first[0]["train_loss"], abs=1e-5)
+    alone = torch.load(tmp_path / "1-0.pt")
+    for world_size in (2, 4):
+        ranks = [torch.load(tmp_path / f"{world_size}-{rank}.pt") for rank in range(world_size)]
+        for name in NETWORKS:
+            for epochs in zip(*(rank[name]["epochs"] for rank in ranks), strict=True):
+                for key in ("train_loss", "validation_loss", "validation_accuracy", "lr"):
+                    assert len({epoch[key] for epoch in epochs}) == 1, f"ranks disagree on {key}"
+
+        def difference(name: str, steps: int, ranks: list[dict[str, Any]] = ranks) -> float:
+            shared = torch.tensor([rank[name]["steps"][:steps] for rank in ranks]).mean(0)
+            return (shared - torch.tensor(alone[name]["steps"][:steps])).abs().max().item()
+
+        assert difference("lenet", 20) < 1e-5 * 15  # sums of up to 15 losses, an epoch's
+        assert difference("sync", 2) < 1e-4  # then rounding errors grow, as they do under batch norm
+        assert difference("plain", 2) > 0.005  # each share of a batch normalised by itself
+        last, its = alone["lenet"]["epochs"][-1], ranks[0]["lenet"]["epochs"][-1]
+        assert its["validation_loss"] == pytest.approx(last["validation_loss"], abs=1e-3)
 
 
 @pytest.mark.parametrize(("watch", "kept"), [("loss", 2), ("accuracy", 1)])
