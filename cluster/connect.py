@@ -14,56 +14,99 @@ for name, value in {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process of its own, which imports for seconds on a small machine
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # reports pass one per interval: 2 s by default
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",  # a worker that hangs counts as dead after it: 10 minutes by default
 }.items():
     os.environ.setdefault(name, value)
 
 import ray  # noqa: E402  # after the settings that it reads when imported
+import ray._private.state  # noqa: E402
+import ray.exceptions  # noqa: E402
 
 from fmnist.device import cpu_threads  # noqa: E402
-from fmnist.errors import InputError  # noqa: E402
+from fmnist.errors import InputError, check  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
     """What the cluster offers."""
 
-    cpus: int
-    gpus: int
-    nodes: int
+    node_cpus: tuple[int, ...]
+    """CPU threads of each node."""
+    gpus: int = 0
+    gpus_to_come: int = 0
+    """What the autoscaler would add if asked."""
+
+    @property
+    def nodes(self) -> int:
+        return len(self.node_cpus)
+
+    @property
+    def cpus(self) -> int:
+        return sum(self.node_cpus)
 
     def __str__(self) -> str:
         nodes = f"{self.nodes} nodes, " if self.nodes > 1 else ""
-        return f"{nodes}{self.cpus} CPU threads, {self.gpus} GPUs"
+        to_come = f" (and {self.gpus_to_come} if asked for)" if self.gpus_to_come else ""
+        return f"{nodes}{self.cpus} CPU threads, {self.gpus} GPUs{to_come}"
+
+
+def look() -> Resources:
+    """What the cluster offers at this moment. Raises InputError if it has nothing to train on."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = int(sum(node.get("GPU", 0) for node in alive))
+    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}  # pyright: ignore
+    found = Resources(tuple(int(node.get("CPU", 0)) for node in alive), gpus, max(int(most.get("GPU", 0)) - gpus, 0))
+    check(bool(found.cpus or found.gpus_to_come), f"the cluster has {found}: start its nodes with --num-cpus of at least 1")
+    return found
 
 
 @contextmanager
-def cluster(address: str | None = None, *, verbose: bool = False) -> Generator[Resources]:
+def cluster(address: str | None = None, *, verbose: bool = False, dashboard: bool = False) -> Generator[Resources]:
     """Start a Ray of our own on this machine, or join the one at `address`; leave it at the end.
 
     Args:
         address: of a Ray that is up.
         verbose: show what Ray and the workers print.
+        dashboard: a Ray of our own gets one too; what Ray Train leaves behind when a trial is stopped is found through it.
 
     Without an address we never join what happens to be there: a stale address file would lead to a dead cluster.
 
     Raises:
-        InputError: nothing answers at `address`.
+        InputError: nothing answers at `address`, the token is wrong, or its Ray or Python is of another version.
     """
     if address is not None:
         _check_answers(address)
     quiet: dict[str, Any] = {"logging_level": logging.INFO if verbose else logging.ERROR, "log_to_driver": verbose}
     try:
         if address is None:
-            ray.init(address="local", num_cpus=cpu_threads(), include_dashboard=False, **quiet)
+            ray.init(address="local", num_cpus=cpu_threads(), include_dashboard=dashboard, **quiet)
         else:
             ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError) as error:
-        raise InputError(f"address={address!r}: no Ray cluster answers there ({str(error).splitlines()[0]})") from error
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        raise InputError(f"address={address!r}: {_why_refused(error)}") from error
     try:
-        total = ray.cluster_resources()
-        yield Resources(int(total.get("CPU", 0)), int(total.get("GPU", 0)), len(ray.nodes()))
+        yield look()
     finally:
         ray.shutdown()
+
+
+def _why_refused(error: BaseException) -> str:
+    """What kept us from joining, in a line."""
+    chain: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        chain.append(str(cause))
+        cause = cause.__cause__ or cause.__context__
+    said = "\n".join(chain)
+    if "uthentication" in said or "nauthenticated" in said or "oken" in said:
+        return (
+            "the cluster wants its token, and this machine has none or another; copy the head's ~/.ray/auth_token to ~/.ray/ here, "
+            "and set RAY_AUTH_MODE=token"
+        )
+    if "ersion mismatch" in said:
+        words = " ".join(line.strip() for line in said.splitlines() if "Ray:" in line or "Python:" in line or "ersion" in line)
+        return f"its versions are not ours ({words}); install the same Ray and Python on both"
+    return f"no Ray cluster answers there ({str(error).splitlines()[0]})"
 
 
 def _check_answers(address: str) -> None:

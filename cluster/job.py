@@ -1,32 +1,45 @@
 """A DDP training under Ray Train, seen from the driver: place the workers, show their progress, bring the model home."""
 
+import os
+import tempfile
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
 import ray
+import ray.exceptions
 import ray.train
 import ray.train.torch
 import torch
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 from ray.util.queue import Empty, Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
-from cluster.connect import Resources
-from cluster.worker import STATE_FILE, Job, train_worker
+from cluster.connect import Resources, look
+from cluster.nodes import versions
+from cluster.storage import StateFile
+from cluster.worker import Distributed, Job, train_worker
 from fmnist.board import Board
-from fmnist.checkpoint import load_state
 from fmnist.config import TrainConfig
 from fmnist.data import Split
-from fmnist.errors import InputError, check
-from fmnist.loop import EpochMetrics, StepReport, start_training
+from fmnist.errors import FailedError, InputError, check
+from fmnist.loop import EpochMetrics, StepReport, check_batches, start_training
 from fmnist.models import Classifier
 from fmnist.progress import TrainingBar
 
-MAX_FAILURES = 2
-"""Worker failures after which a job gives up; each costs at most the epoch in flight."""
+MAX_FAILURES = 3
+"""Times that workers may die before a job gives up; each costs at most the epoch in flight."""
+LOST_PEER = ("Connection closed", "Connection reset", "Broken pipe", "Gloo", "NCCL")
+WAIT_TOLD_S = 20.0
+"""A job that waits so long for its workers says so."""
+WAIT_S = 1800.0
+"""It gives up after so long: enough for machines that the autoscaler has to rent and set up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,30 +47,77 @@ class Placement:
     """How many workers, and what each takes."""
 
     workers: int
-    cpus_per_worker: int
-    gpus_per_worker: int
+    cpus_per_worker: int = 1
+    gpus_per_worker: float = 0
+    min_workers: int = 0
+    """An elastic job goes on with as few; 0 means not elastic."""
+
+    @property
+    def share(self) -> dict[str, float]:
+        """What a worker takes, as Ray names it."""
+        return {"CPU": self.cpus_per_worker} | ({"GPU": self.gpus_per_worker} if self.gpus_per_worker else {})
+
+    @property
+    def sizes(self) -> range:
+        """The numbers of workers that there may be."""
+        return range(self.min_workers or self.workers, self.workers + 1)
 
     def __str__(self) -> str:
-        each = "a GPU" if self.gpus_per_worker else f"{self.cpus_per_worker} CPU threads"
-        return f"{self.workers} worker{'s' if self.workers > 1 else ''} with {each}{' each' if self.workers > 1 else ''}"
+        cpus = f"{self.cpus_per_worker} CPU thread{'s' if self.cpus_per_worker > 1 else ''}"
+        gpus = "a GPU" if self.gpus_per_worker == 1 else f"{self.gpus_per_worker:g} of a GPU"
+        fewest = f"{self.min_workers} to " if self.min_workers else ""
+        several = self.workers > 1
+        share = gpus if self.gpus_per_worker else cpus
+        return f"{fewest}{self.workers} worker{'s' if several else ''} with {share}{' each' if several else ''}"
 
 
-def place(resources: Resources, workers: int = 0) -> Placement:
-    """One worker per GPU; on a cluster without GPUs one in all, with every CPU thread of a node.
+def parse_workers(text: str) -> tuple[int, int]:
+    """Fewest and most workers, of N or MIN:MAX; (0, 0) of nothing. Raises InputError."""
+    low, colon, high = text.partition(":")
+    numbers = (low, high if colon else low) if text else ("0", "0")
+    fine = all(number.isdecimal() for number in numbers) and int(numbers[0]) <= int(numbers[1])
+    fine = fine and (int(numbers[0]) >= 1 or not colon)
+    check(fine, f"workers={text!r}: give a number, or MIN:MAX with 1 <= MIN <= MAX")
+    return int(numbers[0]), int(numbers[1])
+
+
+def place(resources: Resources, workers: str = "", gpus_per_worker: float | None = None, global_batch_size: int = 0) -> Placement:
+    """One worker per GPU; on a cluster without GPUs one per node, with all the node's CPU threads.
 
     Args:
         resources: what the cluster offers.
-        workers: how many to start; 0 takes what there is.
+        workers: N, MIN:MAX or nothing, which takes what there is and shares the batch evenly.
+        gpus_per_worker: 1 where there are GPUs, unless it is given; 0 trains on CPUs.
+        global_batch_size: it must be a multiple of every number of workers that there may be.
 
     Raises:
-        InputError: more workers than GPUs, or than CPU threads where there is no GPU.
+        InputError: more workers than the cluster will ever have room for, or a batch that cannot be shared.
     """
-    if resources.gpus:
-        check(workers <= resources.gpus, f"workers={workers}: the cluster has {resources.gpus} GPUs, and each worker takes one")
-        return Placement(workers or resources.gpus, 1, 1)
-    check(workers <= resources.cpus, f"workers={workers}: the cluster has {resources.cpus} CPU threads, and each worker takes one")
-    workers = workers or 1
-    return Placement(workers, max(resources.cpus // max(workers, resources.nodes), 1), 0)
+    low, high = parse_workers(workers)
+    ever = resources.gpus + resources.gpus_to_come
+    gpus = (1 if ever else 0) if gpus_per_worker is None else gpus_per_worker
+    check(0 <= gpus <= 1, f"gpus_per_worker={gpus:g}: a worker computes on one GPU at most; give 0 to 1, and more workers")
+    whole = gpus in (0, 1) or high <= 1
+    check(whole, f"gpus_per_worker={gpus:g}: NCCL refuses two workers on one GPU; take 1, or one worker")
+    check(not gpus or ever > 0, f"gpus_per_worker={gpus:g}: the cluster has {resources}; give 0 to train on CPUs")
+    if gpus:
+        check(low <= ever, f"workers={workers}: the cluster has {resources}, and each worker takes one GPU")
+        placement = Placement(high or max(resources.gpus, 1), 1, gpus, low if low < high else 0)
+    else:
+        check(low <= resources.cpus, f"workers={workers}: the cluster has {resources}, and each worker takes one CPU thread")
+        most = high or resources.nodes
+        wanted = min(most, resources.cpus)
+        shares = range(max(resources.node_cpus), 0, -1)
+        cpus = next(share for share in shares if sum(cpus // share for cpus in resources.node_cpus) >= wanted)
+        placement = Placement(most, cpus, 0, low if low < high else 0)
+    if not high and global_batch_size:
+        even = next(count for count in range(placement.workers, 0, -1) if global_batch_size % count == 0)
+        return Placement(even, placement.cpus_per_worker, gpus)
+    for count in placement.sizes if global_batch_size else ():
+        check(
+            global_batch_size % count == 0, f"global_batch_size={global_batch_size}: it must be a multiple of the {count} workers"
+        )
+    return placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +133,27 @@ class Trained:
     """The epoch whose weights the model has."""
 
 
+def make_trainer(job: Job, placement: Placement, folder: str, callbacks: list[Any]) -> ray.train.torch.TorchTrainer:
+    """Args: folder: on the driver, for the little that Ray Train itself writes."""
+    elastic = (placement.min_workers, placement.workers) if placement.min_workers else placement.workers
+    return ray.train.torch.TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job},
+        torch_config=Distributed(),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=elastic,  # pyright: ignore[reportArgumentType]
+            use_gpu=placement.gpus_per_worker > 0,
+            resources_per_worker=placement.share,
+        ),
+        run_config=ray.train.RunConfig(
+            name="job",
+            storage_path=folder,
+            failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+            callbacks=callbacks,
+        ),
+    )
+
+
 def fit(
     config: TrainConfig,
     train: Split,
@@ -80,95 +161,175 @@ def fit(
     *,
     classes: int,
     placement: Placement,
-    folder: Path,
+    state: StateFile,
+    seen: str | None,
     board: Path,
     title: str,
     console: Console,
 ) -> Trained:
-    """Train under Ray Train; call it inside `cluster()`. The same folder again resumes after its last whole epoch.
+    """Train under Ray Train; call it inside `cluster()`. With the same state file again it resumes after the last whole epoch.
 
     Args:
-        folder: Ray Train's own files.
+        state: written after each epoch.
+        seen: a file in the storage that every node must see.
         board: where the TensorBoard files go.
 
     Raises:
         InputError: the training diverged, or the config does not fit the data or the workers.
-        ray.train.TrainingFailedError: workers died more than MAX_FAILURES times.
+        FailedError: workers died more than MAX_FAILURES times, none came in time, or the storage failed.
     """
+    for count in placement.sizes:
+        check_batches(config, train, count)
     if not config.threads and not placement.gpus_per_worker:
         config = config.replace(threads=placement.cpus_per_worker)
-    progress = Queue(actor_options={"num_cpus": 0})
-    job = Job(config, classes, ray.put(train), None if validation is None else ray.put(validation), progress)
-    resources = {"CPU": placement.cpus_per_worker} | ({"GPU": placement.gpus_per_worker} if placement.gpus_per_worker else {})
-    trainer = ray.train.torch.TorchTrainer(
-        train_worker,
-        train_loop_config={"job": job},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=placement.workers, use_gpu=placement.gpus_per_worker > 0, resources_per_worker=resources
-        ),
-        run_config=ray.train.RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent.absolute()),
-            failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
-        ),
-    )
-    with TrainingBar(config.epochs, title, console) as bar, Board(board) as points, _Showing(progress, bar, points) as shown:
-        result = _in_a_thread(trainer.fit)
-    if shown.failure is not None:
-        raise InputError(f"{title}: {shown.failure}")
-    assert result.checkpoint is not None, "every epoch reports a checkpoint"
-    with result.checkpoint.as_directory() as path:
-        saved = load_state(Path(path) / STATE_FILE)
-    state = start_training(TrainConfig.from_dict(saved["config"]), train, classes, torch.device("cpu"))
-    state.load_state_dict(saved)
-    return Trained(state.model.eval(), state.config, saved["history"], state.kept_epoch)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # no other node's death ends it
+    progress = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    held_out = None if validation is None else ray.put(validation)
+    job = Job(config, classes, ray.put(train), held_out, state, versions(), seen, progress)
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        TrainingBar(config.epochs, title, console) as bar,
+        Board(board) as points,
+        Watch(progress, bar, points, placement) as watch,
+    ):
+        watch.wait_for(make_trainer(job, placement, folder, [_Deaths(progress)]).fit)
+    saved = state.load()
+    assert saved is not None, "every epoch saves the state"
+    final = start_training(TrainConfig.from_dict(saved["config"]), train, classes, torch.device("cpu"))
+    final.load_state_dict(saved)
+    return Trained(final.model.eval(), final.config, saved["history"], final.kept_epoch)
 
 
-def _in_a_thread(function: Callable[[], Any]) -> Any:
-    """Call it beside the main thread, which stays free for Ctrl-C: Ray Train would put a handler of its own in its place."""
-    outcome: Future[Any] = Future()
+class _Deaths(ray.train.UserCallback):
+    """Tells, from Ray Train's controller, why workers are started anew."""
 
-    def call() -> None:
-        try:
-            outcome.set_result(function())
-        except BaseException as error:
-            outcome.set_exception(error)
+    def __init__(self, progress: Queue) -> None:
+        self.progress = progress
 
-    threading.Thread(target=call, daemon=True).start()
-    return outcome.result()
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        self.progress.put_nowait(("died", reason_of(worker_exceptions)))
 
 
-class _Showing:
-    """Moves what rank 0 says from the queue to the bar and to TensorBoard's files while the job runs."""
+def reason_of(errors: dict[int, Exception]) -> str:
+    """The one of the workers' errors that is the cause, in a line: when a worker dies, the others fail for want of it."""
 
-    def __init__(self, progress: Queue, bar: TrainingBar, board: Board) -> None:
-        self.progress, self.bar, self.board = progress, bar, board
-        self.failure: str | None = None
-        self.done = threading.Event()
-        self.thread = threading.Thread(target=self._show, daemon=True)
+    def rank_of(error: tuple[int, Exception]) -> tuple[bool, int]:
+        return not isinstance(error[1], (WorkerHealthCheckTimeoutError, WorkerHealthCheckFailedError)), error[0]
+
+    rank, error = min(errors.items(), key=rank_of)
+    if isinstance(error, WorkerHealthCheckTimeoutError):
+        seconds = os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"]
+        return f"worker {rank} has not answered for {seconds} s (RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S)"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, WorkerHealthCheckFailedError):
+        failure = error.health_check_failure
+        lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
+        why = next((line for line in lines if "exit" in line or "node" in line.lower()), lines[0] if lines else repr(failure))
+        return f"worker {rank} died: {why[:300]}"
+    last = lines[-1] if lines else repr(error)
+    return f"worker {rank} lost a peer: {last[:300]}" if any(sign in last for sign in LOST_PEER) else f"worker {rank}: {last[:300]}"
+
+
+class Watch:
+    """Waits for a job on the main thread; shows what rank 0 says on a bar, on the console and in TensorBoard's files.
+
+    Ray Train's own wait would replace the handler of Ctrl-C, and says nothing of why workers do not come.
+    """
+
+    def __init__(self, progress: Queue, bar: TrainingBar, board: Board, placement: Placement) -> None:
+        self.progress, self.bar, self.board, self.placement = progress, bar, board, placement
+        self.failure: Exception | None = None
+        self.last_death = ""
+        self.waiting_since: float | None = time.monotonic()
+        """When workers were last asked for; None while they run."""
+        self.told_of_waiting = False
+        self.starts = 0
 
     def __enter__(self) -> Self:
-        self.thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.done.set()
-        self.thread.join()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.progress.shutdown()
 
-    def _show(self) -> None:
-        while True:
+    def wait_for(self, run: Callable[[], Any]) -> None:
+        """Raises InputError or FailedError, in a line, if the job fails."""
+        outcome: Future[Any] = Future()
+
+        def call() -> None:
             try:
-                kind, values = self.progress.get(timeout=0.5)
-            except Empty:
-                if self.done.is_set():
-                    return
-                continue
-            if kind == "epoch":
-                self.bar.on_epoch(EpochMetrics(**values))
-                self.board.on_epoch(values)
-            elif kind == "step":
-                self.bar.on_step(StepReport(**values))
-            else:
-                self.failure = values
+                outcome.set_result(run())
+            except BaseException as error:
+                outcome.set_exception(error)
+
+        threading.Thread(target=call, daemon=True).start()
+        while not outcome.done() and self.failure is None:
+            self._hear(0.5)
+        while self._hear(0.0):
+            pass
+        if self.failure is not None:
+            raise self.failure
+        if (error := outcome.exception()) is not None:
+            raise self._failed(error) from error
+
+    def _hear(self, timeout_s: float) -> bool:
+        """Take what was said next; False if nothing was."""
+        try:
+            kind, what = self.progress.get(timeout=timeout_s) if timeout_s else self.progress.get_nowait()
+        except Empty:
+            self._mind_the_wait()
+            return False
+        if kind == "epoch":
+            self.bar.on_epoch(EpochMetrics(**what))
+            self.board.on_epoch(what)
+        elif kind == "step":
+            self.bar.on_step(StepReport(**what))
+        elif kind == "start":
+            self._on_start(**what)
+        elif kind == "died":
+            self._on_death(what)
+        elif kind == "tell":
+            self.bar.console.print(what, highlight=False, soft_wrap=True)
+        else:
+            self.failure = InputError(f"{self.bar.title}: {what}") if kind == "failed" else FailedError(what)
+        return True
+
+    def _on_start(self, epochs_done: int, workers: int) -> None:
+        if self.starts:
+            self.bar.console.print(f"going on after epoch {epochs_done} with {workers} worker{'s' if workers > 1 else ''}")
+        self.bar.workers = workers
+        self.starts += 1
+        self.waiting_since, self.told_of_waiting = None, False
+
+    def _on_death(self, reason: str) -> None:
+        if self.waiting_since is not None and self.starts:
+            return  # of the same death
+        self.last_death = reason
+        self.bar.console.print(f"{reason}; starting workers anew", highlight=False, soft_wrap=True)
+        self.waiting_since = time.monotonic()
+
+    def _mind_the_wait(self) -> None:
+        if self.waiting_since is None:
+            return
+        waited_s = time.monotonic() - self.waiting_since
+        if waited_s > WAIT_S:
+            self.failure = FailedError(f"no room for {self.placement} within {WAIT_S / 60:.0f} minutes: the cluster has {look()}")
+        elif waited_s > WAIT_TOLD_S and not self.told_of_waiting and not self._room():
+            self.told_of_waiting = True
+            self.bar.console.print(f"waiting for room for {self.placement}: the cluster has {look()} now")
+
+    def _room(self) -> bool:
+        """Whether the workers would fit if nothing else ran."""
+        now, wanted = look(), self.placement.min_workers or self.placement.workers
+        fitting = (
+            now.gpus if self.placement.gpus_per_worker else sum(cpus // self.placement.cpus_per_worker for cpus in now.node_cpus)
+        )
+        return fitting >= wanted
+
+    def _failed(self, error: BaseException) -> BaseException:
+        if isinstance(error, ray.train.WorkerGroupError):
+            reason = reason_of(error.worker_failures) if error.worker_failures else self.last_death
+            return FailedError(f"workers died {MAX_FAILURES + 1} times; last: {reason}")
+        if isinstance(error, (ray.train.ControllerError, ray.exceptions.RayError)):
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            return FailedError(f"Ray Train failed: {lines[-1] if lines else error!r}")
+        return error
