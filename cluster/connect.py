@@ -79,7 +79,12 @@ def cluster(address: str | None = None, *, verbose: bool = False, dashboard: boo
     quiet: dict[str, Any] = {"logging_level": logging.INFO if verbose else logging.ERROR, "log_to_driver": verbose}
     try:
         if address is None:
-            ray.init(address="local", num_cpus=cpu_threads(), include_dashboard=dashboard, **quiet)
+            ray.init(
+                address="local",
+                num_cpus=cpu_threads(),
+                **(_with_dashboard() if dashboard else {"include_dashboard": False}),
+                **quiet,
+            )
         else:
             ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
@@ -88,6 +93,15 @@ def cluster(address: str | None = None, *, verbose: bool = False, dashboard: boo
         yield look()
     finally:
         ray.shutdown()
+
+
+def _with_dashboard() -> dict[str, Any]:
+    """Arguments of ray.init for a dashboard that its own processes find, whatever other clusters this machine has."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    here = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"}
+    return {"include_dashboard": True, "dashboard_port": port, "runtime_env": {"env_vars": here}}
 
 
 def _why_refused(error: BaseException) -> str:

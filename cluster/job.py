@@ -105,7 +105,7 @@ def place(resources: Resources, workers: str = "", gpus_per_worker: float | None
         placement = Placement(high or max(resources.gpus, 1), 1, gpus, low if low < high else 0)
     else:
         check(low <= resources.cpus, f"workers={workers}: the cluster has {resources}, and each worker takes one CPU thread")
-        most = high or resources.nodes
+        most = high or sum(cpus > 0 for cpus in resources.node_cpus)
         wanted = min(most, resources.cpus)
         shares = range(max(resources.node_cpus), 0, -1)
         cpus = next(share for share in shares if sum(cpus // share for cpus in resources.node_cpus) >= wanted)

@@ -24,10 +24,8 @@ from fmnist.config import TrainConfig
 from fmnist.data import Split
 from fmnist.device import set_threads
 from fmnist.errors import FailedError, InputError
-from fmnist.loop import DivergedError, train_epochs
+from fmnist.loop import WORST, DivergedError, train_epochs
 
-WORST = 0.0
-"""The validation accuracy that a diverged training reports: Tune would let one that reports NaN run to its end."""
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
@@ -100,7 +98,7 @@ def train_worker(loop_config: dict[str, Any]) -> None:
     except DivergedError as error:  # every rank meets it alike
         if ray.train.get_context().get_world_rank() == 0:
             job.say("failed", str(error))
-        ray.train.report({"epoch": job.config.epochs, "validation_accuracy": WORST, "diverged": str(error)})
+        ray.train.report({"epoch": job.config.epochs, "validation_accuracy": WORST, "ended": f"diverged: {error}"})
     except InputError as error:
         job.say("failed", str(error))
         raise
@@ -138,11 +136,11 @@ def _train(job: Job) -> None:
         on_step=None if rank else (lambda report: say("step", asdict(report))),
         resume=resume,
     ):
-        history.append(metrics.to_dict())
+        history.append(metrics.to_dict() | {"ended": "", "kept_epoch": state.kept_epoch})
         if rank == 0:
             job.state.save(state.state_dict() | {"history": history}, partial(say, "tell"))
         say("epoch", metrics.to_dict())
-        ray.train.report(metrics.to_dict() | {"kept_epoch": state.kept_epoch, "diverged": None})
+        ray.train.report(history[-1])
 
 
 def _shared(state: dict[str, Any] | None, world_size: int) -> dict[str, Any] | None:

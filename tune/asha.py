@@ -5,7 +5,7 @@ goes on only if it is among the best 1/η of all that have reached that rung so 
 rungs when a search is restored (ray#30838); ours is told the curves of the trials already done.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray.tune.schedulers
@@ -39,30 +39,36 @@ class Asha(Scheduler):
         grace_epochs: the first rung; no trial stops before it.
         reduction_factor: η.
         max_epochs: epochs of a full run.
-        finished: the curves (validation accuracy by epoch, from 1 on) of trials of an earlier session.
+        finished: the curves (validation accuracy by epoch, from 1 on) of trials of an earlier session, by trial number.
     """
 
-    def __init__(self, grace_epochs: int, reduction_factor: int, max_epochs: int, finished: Iterable[list[float]] = ()) -> None:
+    def __init__(
+        self, grace_epochs: int, reduction_factor: int, max_epochs: int, finished: Mapping[int, list[float]] | None = None
+    ) -> None:
         super().__init__()
         self.reduction_factor = reduction_factor
         self.stopped: dict[int, int] = {}
         """The rung at which each trial, by its number, was stopped."""
-        self.rungs: dict[int, list[float]] = {epoch: [] for epoch in rungs(grace_epochs, reduction_factor, max_epochs)}
-        for curve in finished:
+        self.rungs: dict[int, dict[int, float]] = {epoch: {} for epoch in rungs(grace_epochs, reduction_factor, max_epochs)}
+        """What each trial had when it came to a rung. One that is started anew after a crash comes there again, and counts once."""
+        for number, curve in (finished or {}).items():
             for epoch, value in enumerate(curve, start=1):
                 if epoch in self.rungs:
-                    self.rungs[epoch].append(value)
+                    self.rungs[epoch][number] = value
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        if not self.stops(result["epoch"], result[METRIC]):
+        number = trial.config["trial"]["number"]
+        again = result.get("again", False)  # it had this epoch before a crash, and was let go on
+        if not self.stops(number, result["epoch"], result[METRIC]) or again:
             return self.CONTINUE
-        self.stopped[trial.config["trial"]["number"]] = result["epoch"]
+        self.stopped[number] = result["epoch"]
         return self.STOP
 
-    def stops(self, epoch: int, value: float) -> bool:
-        """Record a report, and decide."""
+    def stops(self, number: int, epoch: int, value: float) -> bool:
+        """Record a trial's report, and decide."""
         if epoch not in self.rungs:
             return False
-        survivor = survives(value, self.rungs[epoch], self.reduction_factor)
-        self.rungs[epoch].append(value)
+        rung = self.rungs[epoch]
+        survivor = survives(value, [other for trial, other in rung.items() if trial != number], self.reduction_factor)
+        rung[number] = value
         return not survivor

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +44,8 @@ class TrialRecord:
     """running, finished, stopped at rung E, diverged: …, error: …, or out of time."""
     images_per_s: float = 0.0
     seconds: float = 0.0
+    resumed_after: int = 0
+    """Epochs it had when it was last started anew: they were not trained again."""
     kept_epoch: int = 0
     """The epoch whose weights count: the last, unless early stopping went back to a better one."""
 
@@ -64,6 +67,7 @@ class TrialRecord:
             "outcome": self.outcome,
             "images_per_s": round(self.images_per_s, 1),
             "seconds": round(self.seconds, 2),
+            "resumed_after": self.resumed_after,
             "kept_epoch": self.kept_epoch,
         }
 
@@ -100,6 +104,7 @@ class SearchView(ray.tune.Callback):
         done: trials of an earlier session.
         scheduler: knows why a trial stopped.
         plan: what is expected.
+        forget: called with the number of a trial that is in the journal: what it would have gone on from is not needed any more.
         time_budget_s: when the search ends at the latest; 0 means never.
         live: a table that stays in sight, in place of lines.
     """
@@ -115,9 +120,10 @@ class SearchView(ray.tune.Callback):
         console: Console,
         *,
         live: bool,
+        forget: Callable[[int], None] = lambda number: None,
     ) -> None:
         self.run, self.base, self.scheduler, self.plan, self.console = run, base, scheduler, plan, console
-        self.journal = run / JOURNAL
+        self.journal, self.forget = run / JOURNAL, forget
         self.time_budget_s = time_budget_s
         self.records = {record.number: record for record in done}
         self.total = len(done) + plan.trials
@@ -150,9 +156,12 @@ class SearchView(ray.tune.Callback):
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
         record = self.records[trial.config["trial"]["number"]]
-        if result["diverged"]:
-            record.outcome = f"diverged: {result['diverged']}"
+        if result["ended"]:
+            record.outcome = result["ended"]
             return
+        if result["epoch"] == 1:  # the first, or told again by a trial that goes on after a crash
+            record.curve, record.seconds = [], 0.0
+        record.resumed_after = result["epoch"] if result.get("again") else record.resumed_after
         record.curve.append(result[METRIC])
         record.images_per_s = result["images_per_s"]
         record.seconds += result["seconds"]
@@ -181,6 +190,7 @@ class SearchView(ray.tune.Callback):
             file.write(_line(record))
             file.flush()
             os.fsync(file.fileno())
+        self.forget(record.number)
         if board := self.boards.pop(record.number, None):
             board.end_trial(record.config.to_dict(), {"validation_accuracy": record.accuracy})
         if not self.live:

@@ -22,7 +22,7 @@ from tune.trial import measure_network, to_arrays
 
 PLAYS = 15
 """Times the search is played through; the plan is their median."""
-TRIAL_OVERHEAD_S = 0.3
+TRIAL_START_S = 0.3
 """What Ray takes to hand one trial to a process that runs already."""
 RAY_TRAIN_PROCESSES = 8
 """What Ray Train starts beside the workers, each of which imports PyTorch: on few CPU threads they wait for one another."""
@@ -65,6 +65,16 @@ class Speeds:
     """Images/s of one worker with all that a worker gets."""
     start_s: float
     """From asking for a process to its first work."""
+    trial_start_s: float = TRIAL_START_S
+    """Of one trial."""
+
+    def shared_by(self, workers: int, cpus: int) -> "Speeds":
+        """Of trials that are DDP jobs, in which one process was measured; nothing is taken off for their talking to one another."""
+        trial = {network: workers * speed for network, speed in self.trial.items()}
+        return Speeds(trial, self.alone, self.start_s, self.job_start_s(cpus))
+
+    def job_start_s(self, cpus: int) -> float:
+        return self.start_s * math.ceil(RAY_TRAIN_PROCESSES / max(cpus, 1))
 
 
 def measure(
@@ -119,15 +129,14 @@ def make_plan(
     base = configs[0]
     evaluated = images + VALIDATION_COST * (base.validation_images or 0)
     epoch_s = [evaluated / speed_of(speeds.trial, config) for config in configs]
-    plays = [play(search, epoch_s, base.epochs, at_once, random.Random(seed)) for seed in range(PLAYS)]
+    plays = [play(search, epoch_s, base.epochs, at_once, random.Random(seed), speeds.trial_start_s) for seed in range(PLAYS)]
     seconds, epochs = (statistics.median(values) for values in zip(*plays, strict=True))
     seconds += speeds.start_s
     if search.time_budget_s:
         seconds = min(seconds, search.time_budget_s)
     # Large networks tend to win, so the winner is taken to be slower than three trials in four.
     slow = statistics.quantiles([1 / speed_of(speeds.alone, config) for config in configs] * 2, n=4)[2]
-    start_s = speeds.start_s * math.ceil(RAY_TRAIN_PROCESSES / max(resources.cpus, 1))
-    retrain_s = start_s + (search.retrain_epochs or base.epochs) * retrain_images * slow / workers
+    retrain_s = speeds.job_start_s(resources.cpus) + (search.retrain_epochs or base.epochs) * retrain_images * slow / workers
     scheduler = Asha(search.grace_epochs, search.reduction_factor, base.epochs)
     return Plan(
         trials=len(configs),
@@ -143,7 +152,9 @@ def make_plan(
     )
 
 
-def play(search: SearchConfig, epoch_s: list[float], epochs: int, at_once: int, source: random.Random) -> tuple[float, float]:
+def play(
+    search: SearchConfig, epoch_s: list[float], epochs: int, at_once: int, source: random.Random, start_s: float = TRIAL_START_S
+) -> tuple[float, float]:
     """Seconds and epochs of a search under the scheduler that will run it, its trials good half by size and half by chance."""
     scheduler = Asha(search.grace_epochs, search.reduction_factor, epochs)
     ordered = sorted(epoch_s)
@@ -154,14 +165,14 @@ def play(search: SearchConfig, epoch_s: list[float], epochs: int, at_once: int, 
 
     def start() -> None:
         if (trial := next(waiting, None)) is not None:
-            heapq.heappush(running, (now + TRIAL_OVERHEAD_S + epoch_s[trial], trial, 1))
+            heapq.heappush(running, (now + start_s + epoch_s[trial], trial, 1))
 
     for _ in range(at_once):
         start()
     while running:
         now, trial, epoch = heapq.heappop(running)
         total += 1
-        if epoch == epochs or scheduler.stops(epoch, quality[trial] + source.gauss(0, 0.1)):
+        if epoch == epochs or scheduler.stops(trial, epoch, quality[trial] + source.gauss(0, 0.1)):
             start()
         else:
             heapq.heappush(running, (now + epoch_s[trial], trial, epoch + 1))

@@ -29,6 +29,8 @@ class SearchConfig:
     """Trials at once; 0 means as many as fit."""
     gpus_per_trial: float = 0.25
     """Share of a GPU that a trial takes; on a cluster without GPUs each trial takes one CPU thread."""
+    workers_per_trial: int = 0
+    """Make each trial a DDP job of so many workers, for networks or data that one GPU is too slow for; 0 makes it one process."""
     time_budget_s: float = 0.0
     """Seconds after which the search ends with what it has; 0 means no limit."""
     search_seed: int = 0
@@ -42,7 +44,7 @@ class SearchConfig:
         check(self.reduction_factor >= 2, f"reduction_factor={self.reduction_factor}: it must be at least 2")
         for name in ("trials", "grace_epochs"):
             check(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: it must be at least 1")
-        for name in ("concurrent_trials", "time_budget_s", "search_seed", "retrain_epochs"):
+        for name in ("concurrent_trials", "workers_per_trial", "time_budget_s", "search_seed", "retrain_epochs"):
             check(getattr(self, name) >= 0, f"{name}={getattr(self, name)}: it must be at least 0")
         check(0 < self.gpus_per_trial <= 1, f"gpus_per_trial={self.gpus_per_trial}: it must be above 0 and at most 1")
         check(self.base.validation_images != 0, "base.validation_images=0: a search chooses by validation images; hold some out")

@@ -1,5 +1,6 @@
 """`python -m tune.search`: search with ASHA, retrain the winner under Ray Train on all training images, test it once."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -11,10 +12,13 @@ import tyro
 from rich.console import Console
 
 from cluster.connect import Resources, cluster
-from cluster.job import fit, place
+from cluster.job import Placement, fit, place
+from cluster.nodes import check_nodes, versions
+from cluster.storage import Storage, open_storage
+from cluster.worker import Job
 from fmnist.board import FOLDER as BOARD
 from fmnist.checkpoint import Checkpoint, describe, open_data, save_checkpoint
-from fmnist.cli import chosen, command, resumed_config
+from fmnist.cli import chosen, command, resumed_config, value_of
 from fmnist.config import TrainConfig
 from fmnist.data import NOT_NAMED, DataInfo, Source, Split, load_test, load_train, split_train
 from fmnist.device import default_device
@@ -24,16 +28,17 @@ from fmnist.listing import list_models, show
 from fmnist.lock import hold
 from fmnist.models import build_model
 from fmnist.plots import plot_confusion, plot_curves
-from fmnist.run import is_complete, open_run, read_json, run_to_resume, write_json
+from fmnist.run import is_complete, open_run, read_json, write_json
 from fmnist.summary import SUMMARY, stage
 from tune.asha import Asha
+from tune.ddp import run_ddp_trial
 from tune.live import JOURNAL, SearchView, TrialRecord, read_trials, winner
 from tune.plan import Plan, make_plan, measure, network_of, plan_lines
 from tune.presets import PRESETS, SearchConfig
 from tune.report import plot_search
 from tune.space import candidates, list_spaces, load_space
 from tune.survive import survive_memory_kills
-from tune.trial import run_trial, to_arrays
+from tune.trial import Place, run_trial, to_arrays
 
 for name, value in {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -43,9 +48,15 @@ for name, value in {
     os.environ.setdefault(name, value)
 
 import ray.tune  # noqa: E402  # after the settings that it reads
+from ray._common.constants import HEAD_NODE_RESOURCE_NAME  # noqa: E402
 
 RETRAIN = "retrain"
 DEVICE_PRESET = {"cuda": "gpu", "cpu": "laptop"}
+MAX_FAILURES = 2
+"""Times that a trial's process may die before the trial counts as failed; each costs at most its epoch in flight."""
+DRIVER = "driver"
+"""A custom resource of the nodes that are to hold the drivers of DDP trials, such as a head that is not on spot; else the head does.
+They take no CPU, which their workers need."""
 MEASURED_NETWORKS = 8
 """A plan measures so many of a space's networks, and takes the others to be like them."""
 
@@ -77,6 +88,8 @@ class SearchOptions:
     source: Annotated[Source, tyro.conf.arg(name="")] = NOT_NAMED
     address: str | None = None
     """Ray cluster to join, such as auto or ray://host:10001; by default one is started on this machine."""
+    storage: str | None = None
+    """Where the run folder is kept: a folder that all nodes share, or s3://BUCKET/PREFIX; by default runs/, for one machine."""
     search: Annotated[SearchConfig, tyro.conf.arg(name="")] = field(default_factory=SearchConfig)
 
     def __post_init__(self) -> None:
@@ -87,7 +100,8 @@ def main(options: SearchOptions) -> None:
     if show({list_spaces: options.list_spaces, list_models: options.list_models}):
         return
     console = Console(highlight=False, soft_wrap=True)
-    resumed = run_to_resume(options.name) if options.resume else None
+    storage = open_storage(options.storage)
+    resumed = storage.run_to_resume(options.name) if options.resume else None
     if is_complete(resumed):
         console.print(f"{resumed} is complete: nothing to do; see python -m fmnist.summary {resumed}")
         return
@@ -104,16 +118,18 @@ def main(options: SearchOptions) -> None:
     if resumed:
         hold(resumed)
         _check_same(resumed / "config.json", mine)
-    with cluster(options.address, verbose=options.verbose) as resources:
-        run = None if options.dry_run else open_run(resumed.name if resumed else options.name, resume=options.resume)
-        done = read_trials(run / JOURNAL) if run else []
-        job = SearchJob(config, drawn, done, train, training, validation, info, resources, console, options.verbose)
-        if run is None:
+    with cluster(options.address, verbose=options.verbose, dashboard=config.workers_per_trial > 0) as resources:
+        check_nodes(storage)
+        job = SearchJob(config, drawn, [], train, training, validation, info, resources, console, storage, options.verbose)
+        if options.dry_run:
             show_plan(job, job.plan(), "plan", options.price_per_hour)
             return
-        write_json(run / "config.json", mine)
-        best = search(run, job, options.price_per_hour)
-        retrain(run, job, best, load_test(folder, info))
+        run = open_run(resumed.name if resumed else options.name, resume=options.resume, runs=storage.runs)
+        job.done = read_trials(run / JOURNAL)
+        with storage.mirrored(run, console.print):
+            write_json(run / "config.json", mine)
+            best = search(run, job, options.price_per_hour)
+            retrain(run, job, best, load_test(folder, info))
     accuracy = read_json(run / SUMMARY)["test_accuracy"]
     console.print(f"test accuracy {accuracy:.2%}; saved in {run / 'best'}; next: python -m export.to_onnx {run}")
 
@@ -135,6 +151,7 @@ class SearchJob:
     info: DataInfo
     resources: Resources
     console: Console
+    storage: Storage
     verbose: bool = False
 
     @property
@@ -145,15 +162,31 @@ class SearchJob:
 
     @property
     def share(self) -> dict[str, float]:
-        """What a trial takes, as Ray names it."""
+        """What a trial, or each worker of a DDP trial, takes, as Ray names it."""
+        if self.trial_placement:
+            return self.trial_placement.share
         gpu = {"GPU": self.config.gpus_per_trial} if self.resources.gpus else {}
         return {"CPU": self.base.threads or 1} | gpu
 
     @property
+    def trial_placement(self) -> Placement | None:
+        """Of a trial that is a DDP job. Raises InputError if the cluster has no room for one, or the batch cannot be shared."""
+        if not (workers := self.config.workers_per_trial):
+            return None
+        for config in [self.base, *(self.base.replace(**candidate) for candidate in self.drawn)]:
+            place(self.resources, str(workers), global_batch_size=config.global_batch_size)
+        placed = place(self.resources, str(workers))
+        return placed if self.resources.gpus else dataclasses.replace(placed, cpus_per_worker=self.base.threads)
+
+    @property
     def at_once(self) -> int:
         """Raises InputError if not even one trial fits."""
-        fitting = min(int(getattr(self.resources, f"{kind.lower()}s") / amount) for kind, amount in self.share.items())
-        check(fitting >= 1, f"base.threads={self.base.threads}: the cluster has {self.resources.cpus} CPU threads")
+        resources, share = self.resources, self.share
+        fitting = sum(cpus // int(share["CPU"]) for cpus in resources.node_cpus)
+        if gpus := share.get("GPU"):
+            fitting = min(fitting, int(resources.gpus / gpus))
+        fitting //= self.config.workers_per_trial or 1
+        check(fitting >= 1, f"base.threads={self.base.threads}: the cluster has {resources}, and a trial takes {share}")
         return min(self.config.concurrent_trials or fitting, fitting)
 
     @property
@@ -167,9 +200,11 @@ class SearchJob:
         configs = [self.base.replace(**trial["candidate"]) for trial in self.todo]
         networks = list({network_of(config): config for config in configs}.values())[:MEASURED_NETWORKS]
         placement = place(self.resources)
-        worker = {"CPU": placement.cpus_per_worker} | ({"GPU": placement.gpus_per_worker} if placement.gpus_per_worker else {})
+        together = self.at_once * (self.config.workers_per_trial or 1)
         with self.console.status("measuring a few batches of each network for the plan"):
-            speeds = measure(networks, self.training, len(self.info.classes), self.at_once, self.share, worker)
+            speeds = measure(networks, self.training, len(self.info.classes), together, self.share, placement.share)
+        if self.config.workers_per_trial:
+            speeds = speeds.shared_by(self.config.workers_per_trial, self.resources.cpus)
         return make_plan(
             self.config, configs, len(self.training), len(self.train), speeds, self.at_once, placement.workers, self.resources
         )
@@ -203,31 +238,33 @@ def search(run: Path, job: SearchJob, price_per_hour: float = 0.0) -> TrialRecor
 
 def _run_trials(run: Path, job: SearchJob, plan: Plan) -> list[TrialRecord]:
     config, base = job.config, job.base
-    scheduler = Asha(config.grace_epochs, config.reduction_factor, base.epochs, (record.curve for record in job.done))
-    live = job.console.is_terminal and not job.verbose
-    view = SearchView(run, base, job.done, scheduler, plan, config.time_budget_s, job.console, live=live)
-    trainable = ray.tune.with_resources(
-        ray.tune.with_parameters(
-            run_trial,
-            base=base,
-            train=to_arrays(job.training),
-            validation=to_arrays(job.validation),
-            classes=len(job.info.classes),
-        ),
-        {kind.lower(): amount for kind, amount in job.share.items()},
+    place = Place(job.storage, run, versions())
+    scheduler = Asha(
+        config.grace_epochs, config.reduction_factor, base.epochs, {record.number: record.curve for record in job.done}
     )
+    live = job.console.is_terminal and not job.verbose
+
+    def forget(number: int) -> None:
+        with contextlib.suppress(OSError):  # what is left of a trial that is done takes room, and does no harm
+            place.state(number).remove()
+
+    view = SearchView(run, base, job.done, scheduler, plan, config.time_budget_s, job.console, live=live, forget=forget)
     tuner = ray.tune.Tuner(
-        trainable,
+        _trainable(job, place),
         param_space={"trial": ray.tune.grid_search(job.todo)},
         tune_config=ray.tune.TuneConfig(
             scheduler=scheduler,
             max_concurrent_trials=job.at_once,
-            reuse_actors=True,
+            reuse_actors=job.trial_placement is None,
             time_budget_s=config.time_budget_s or None,
             trial_dirname_creator=lambda trial: f"trial_{trial.config['trial']['number']:04}",
         ),
         run_config=ray.tune.RunConfig(
-            name="search", storage_path=str(run.absolute()), callbacks=[view], verbose=2 if job.verbose else 0
+            name="search",
+            storage_path=str(run.absolute()),
+            callbacks=[view],
+            verbose=2 if job.verbose else 0,
+            failure_config=ray.tune.FailureConfig(max_failures=MAX_FAILURES),
         ),
     )
     survive_memory_kills()
@@ -236,12 +273,27 @@ def _run_trials(run: Path, job: SearchJob, plan: Plan) -> list[TrialRecord]:
     return list(view.records.values())
 
 
+def _trainable(job: SearchJob, place: Place) -> Any:
+    """What Ray Tune runs for each trial, and what that takes."""
+    classes = len(job.info.classes)
+    if placement := job.trial_placement:
+        splits = ray.put(job.training), ray.put(job.validation)
+        ddp = Job(job.base, classes, *splits, place.state(0), place.versions, job.storage.marker(place.run), None)
+        driver = {DRIVER: 1.0} if DRIVER in ray.cluster_resources() else {HEAD_NODE_RESOURCE_NAME: 0.001}
+        trial = ray.tune.with_parameters(run_ddp_trial, base=job.base, job=ddp, placement=placement, place=place)
+        return ray.tune.with_resources(trial, ray.tune.PlacementGroupFactory([driver]))
+    splits = {"train": to_arrays(job.training), "validation": to_arrays(job.validation)}
+    trial = ray.tune.with_parameters(run_trial, base=job.base, classes=classes, place=place, **splits)
+    return ray.tune.with_resources(trial, {kind.lower(): amount for kind, amount in job.share.items()})
+
+
 def retrain(run: Path, job: SearchJob, best: TrialRecord, test: Split) -> None:
     """Train the winner on all training images under Ray Train, its schedule frozen; test it once; save it to best/."""
     config, info = job.config, job.info
     epochs = config.retrain_epochs or (best.kept_epoch if best.config.early_stopping else best.config.epochs)
     final = best.config.replace(train_images=0, validation_images=0, early_stopping=0, epochs=epochs, threads=config.base.threads)
-    placement = place(job.resources)
+    placement = place(job.resources, global_batch_size=final.global_batch_size)
+    write_json(run / RETRAIN / "config.json", final.to_dict())
     job.console.print(
         f"winner: trial {best.number}, validation {best.accuracy:.2%}; retrained on all {len(job.train):,} images by {placement}"
     )
@@ -252,7 +304,8 @@ def retrain(run: Path, job: SearchJob, best: TrialRecord, test: Split) -> None:
             None,
             classes=len(info.classes),
             placement=placement,
-            folder=run / RETRAIN,
+            state=job.storage.state(run, RETRAIN),
+            seen=job.storage.marker(run),
             board=run / BOARD / "winner",
             title="winner",
             console=job.console,
@@ -287,7 +340,7 @@ def _check_same(path: Path, mine: dict[str, Any]) -> None:
 
 def default_options() -> SearchOptions:
     """The preset, or what the run to be resumed was started with."""
-    if (saved := resumed_config("--preset")) is None:
+    if (saved := resumed_config("--preset", lambda name: open_storage(value_of("--storage")).run_to_resume(name))) is None:
         return SearchOptions(search=chosen("--preset", PRESETS, DEVICE_PRESET[default_device().type]))
     check("search" in saved, "--resume: the newest run is no search; name one with --name")
     values = {key: value for key, value in saved["search"].items() if key != "space_values"}

@@ -2,6 +2,8 @@
 
 import time
 import warnings
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,15 +11,16 @@ import ray.tune
 import torch
 from numpy.typing import NDArray
 
+from cluster.nodes import check_here
+from cluster.storage import StateFile, Storage
 from fmnist.config import TrainConfig
 from fmnist.data import Split
 from fmnist.device import default_device, set_threads
-from fmnist.loop import DivergedError, train_epochs
+from fmnist.errors import InputError
+from fmnist.loop import WORST, DivergedError, train_epochs
 from fmnist.plan import measure_speed
 
 METRIC = "validation_accuracy"
-WORST = 0.0
-"""What a diverged trial reports: Tune would let one that reports NaN run to its end."""
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 """A split as NumPy arrays, which Ray's object store hands to every trial of a machine without a copy."""
@@ -40,18 +43,51 @@ def measure_network(config: TrainConfig, train: Arrays, classes: int, threads: i
     return began, measure_speed(config, from_arrays(train), classes, default_device())
 
 
-def run_trial(params: dict[str, Any], *, base: TrainConfig, train: Arrays, validation: Arrays, classes: int) -> None:
-    """Train `base` with a trial's candidate values.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a search keeps the state of its trials, and what every node must have."""
+
+    storage: Storage
+    run: Path
+    versions: dict[str, str]
+
+    def state(self, number: int) -> StateFile:
+        return self.storage.state(self.run, "search", f"trial_{number:04}")
+
+    def check(self) -> None:
+        """Raise InputError if this node has other versions than the driver, or does not see the storage."""
+        check_here(self.versions, self.storage.marker(self.run))
+
+
+def run_trial(params: dict[str, Any], *, base: TrainConfig, train: Arrays, validation: Arrays, classes: int, place: Place) -> None:
+    """Train `base` with a trial's candidate values, or go on where the trial was when it or the whole search died.
 
     Args:
         params: "trial" holds the trial's "number" and its "candidate", values of TrainConfig's fields.
+        place: its state is saved there after each epoch.
     """
     config = base.replace(**params["trial"]["candidate"])
+    place.check()
     set_threads(config)
+    file = place.state(params["trial"]["number"])
+    resume = file.load()
+    history = tell_again(resume)
     try:
         for metrics, state in train_epochs(
-            config, from_arrays(train), from_arrays(validation), classes=classes, device=default_device()
+            config, from_arrays(train), from_arrays(validation), classes=classes, device=default_device(), resume=resume
         ):
-            ray.tune.report(metrics.to_dict() | {"diverged": None, "kept_epoch": state.kept_epoch})
+            history.append(metrics.to_dict() | {"ended": "", "kept_epoch": state.kept_epoch})
+            file.save(state.state_dict() | {"history": history})
+            ray.tune.report(history[-1])
     except DivergedError as error:
-        ray.tune.report({"epoch": config.epochs, METRIC: WORST, "diverged": str(error)})
+        ray.tune.report({"epoch": config.epochs, METRIC: WORST, "ended": f"diverged: {error}"})
+    except InputError as error:  # told, not raised: Ray Tune would try again
+        ray.tune.report({"epoch": config.epochs, METRIC: WORST, "ended": f"error: {error}"})
+
+
+def tell_again(resume: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Report the epochs that a trial had before it died, which nobody may have kept; give what it reported."""
+    history: list[dict[str, Any]] = resume["history"] if resume else []
+    for metrics in history:
+        ray.tune.report(metrics | {"again": True})
+    return history

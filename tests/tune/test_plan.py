@@ -28,7 +28,7 @@ def test_halving_saves_most_of_the_epochs() -> None:
 def plan_for(trials: int, **changes: float) -> list[str]:
     configs = [SEARCH.base.replace(model="lenet" if number % 2 else "airnet") for number in range(trials)]
     speeds = Speeds({("airnet", ()): 1000.0, ("lenet", ()): 10000.0}, {("airnet", ()): 2000.0, ("lenet", ()): 15000.0}, 5.0)
-    resources = Resources(cpus=4, gpus=0, nodes=3)
+    resources = Resources((2, 1, 1))
     plan = make_plan(SEARCH, configs, 10000, 60000, speeds, 4, 1, resources)
     assert plan.worst_epochs == trials * 9
     assert trials <= plan.expected_epochs <= trials * 9

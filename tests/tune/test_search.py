@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from cluster.connect import cluster
+from cluster.storage import open_storage
 from fmnist.config import TrainConfig
 from fmnist.data import DataInfo, Split, split_train
 from fmnist.run import open_run
@@ -116,7 +117,7 @@ def test_trials_that_fail_are_recorded_with_their_reason(
     with cluster() as resources:
         base, training, validation = split_train(config.base, train)
         assert validation is not None
-        job = SearchJob(config, once, [], train, training, validation, info, resources, Console())
+        job = SearchJob(config, once, [], train, training, validation, info, resources, Console(), open_storage(None))
         best = search(open_run("s"), job)
     assert (best.config.lr, best.config.global_batch_size) == (0.05, 64)
     for trial in trials(tmp_path / "runs/s"):
