@@ -10,14 +10,19 @@ UV := $(VENV)/bin/uv
 READY := $(VENV)/ready
 DEMO := runs/demo
 
-.PHONY: demo test check setup lock
+.PHONY: demo test test-cluster check setup lock
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/export/benchmark.json
 	@$(PY) -m fmnist.summary demo
 
 test: $(READY)
-	$(PY) -m pytest
+	$(PY) -m pytest -m 'not bringup'
+
+# Real machines, as far as one machine can be several. -s: it takes minutes, and says where it is; -rs: or why it is left out.
+test-cluster: $(READY)
+	tests/cluster/install.sh
+	$(PY) -m pytest -m bringup -s -rs
 
 check: $(READY)
 	$(VENV)/bin/ruff format --check .

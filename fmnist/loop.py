@@ -30,6 +30,10 @@ PREPARED_IMAGES = 2048
 """Batches are augmented a few at once, up to so many images: starting an operation costs as much as a few hundred images do."""
 
 
+WORST = 0.0
+"""The accuracy that a diverged training counts as, where a number is needed."""
+
+
 class DivergedError(RuntimeError):
     """The training loss is no longer a finite number."""
 

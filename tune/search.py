@@ -55,7 +55,7 @@ DEVICE_PRESET = {"cuda": "gpu", "cpu": "laptop"}
 MAX_FAILURES = 2
 """Times that a trial's process may die before the trial counts as failed; each costs at most its epoch in flight."""
 DRIVER = "driver"
-"""A custom resource of the nodes that are to hold the drivers of DDP trials, such as a head that is not on spot; else the head does.
+"""A custom resource of the nodes that are to hold the drivers of DDP trials, such as a head that is not on spot; else the head is.
 They take no CPU, which their workers need."""
 MEASURED_NETWORKS = 8
 """A plan measures so many of a space's networks, and takes the others to be like them."""
