@@ -19,11 +19,13 @@ for name, value in {
     os.environ.setdefault(name, value)
 
 import ray  # noqa: E402  # after the settings that it reads when imported
-import ray._private.state  # noqa: E402
 import ray.exceptions  # noqa: E402
 
 from fmnist.device import cpu_threads  # noqa: E402
 from fmnist.errors import InputError, check  # noqa: E402
+
+AUTOSCALED_GPUS = "autoscaled_gpus"
+"""A custom resource of the head: as many GPUs as the autoscaler may rent. Ray 2.60 does not tell a driver."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,10 @@ class Resources:
     gpus: int = 0
     gpus_to_come: int = 0
     """What the autoscaler would add if asked."""
+
+    @property
+    def gpus_ever(self) -> int:
+        return self.gpus + self.gpus_to_come
 
     @property
     def nodes(self) -> int:
@@ -54,8 +60,8 @@ def look() -> Resources:
     """What the cluster offers at this moment. Raises InputError if it has nothing to train on."""
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = int(sum(node.get("GPU", 0) for node in alive))
-    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}  # pyright: ignore
-    found = Resources(tuple(int(node.get("CPU", 0)) for node in alive), gpus, max(int(most.get("GPU", 0)) - gpus, 0))
+    ever = int(sum(node.get(AUTOSCALED_GPUS, 0) for node in alive))
+    found = Resources(tuple(int(node.get("CPU", 0)) for node in alive), gpus, max(ever - gpus, 0))
     check(bool(found.cpus or found.gpus_to_come), f"the cluster has {found}: start its nodes with --num-cpus of at least 1")
     return found
 

@@ -1,6 +1,7 @@
 """A DDP training under Ray Train, seen from the driver: place the workers, show their progress, bring the model home."""
 
 import os
+import re
 import tempfile
 import threading
 import time
@@ -94,7 +95,7 @@ def place(resources: Resources, workers: str = "", gpus_per_worker: float | None
         InputError: more workers than the cluster will ever have room for, or a batch that cannot be shared.
     """
     low, high = parse_workers(workers)
-    ever = resources.gpus + resources.gpus_to_come
+    ever = resources.gpus_ever
     gpus = (1 if ever else 0) if gpus_per_worker is None else gpus_per_worker
     check(0 <= gpus <= 1, f"gpus_per_worker={gpus:g}: a worker computes on one GPU at most; give 0 to 1, and more workers")
     whole = gpus in (0, 1) or high <= 1
@@ -220,14 +221,18 @@ def reason_of(errors: dict[int, Exception]) -> str:
     if isinstance(error, WorkerHealthCheckTimeoutError):
         seconds = os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"]
         return f"worker {rank} has not answered for {seconds} s (RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S)"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, WorkerHealthCheckFailedError):
-        failure = error.health_check_failure
-        lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
-        why = next((line for line in lines if "exit" in line or "node" in line.lower()), lines[0] if lines else repr(failure))
-        return f"worker {rank} died: {why[:300]}"
-    last = lines[-1] if lines else repr(error)
-    return f"worker {rank} lost a peer: {last[:300]}" if any(sign in last for sign in LOST_PEER) else f"worker {rank}: {last[:300]}"
+        return f"worker {rank} died: {_in_a_line(str(error.health_check_failure))}"
+    said = _in_a_line(str(error))
+    return f"worker {rank} lost another one" if any(sign in said for sign in LOST_PEER) else f"worker {rank}: {said}"
+
+
+def _in_a_line(text: str) -> str:
+    """What Ray or PyTorch says of a death, without its guesses at the cause."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
+    why = next((line for line in lines if "exit" in line or "node" in line.lower()), lines[-1])
+    why = re.sub(r"^.*Worker exit type", "Worker exit type", why)
+    return why.partition(" Some common causes")[0][:300]
 
 
 class Watch:
@@ -288,14 +293,17 @@ class Watch:
         elif kind == "died":
             self._on_death(what)
         elif kind == "tell":
-            self.bar.console.print(what, highlight=False, soft_wrap=True)
+            self._say(what)
         else:
             self.failure = InputError(f"{self.bar.title}: {what}") if kind == "failed" else FailedError(what)
         return True
 
+    def _say(self, line: str) -> None:
+        self.bar.console.print(line, highlight=False, soft_wrap=True, markup=False)  # what broke may say [anything]
+
     def _on_start(self, epochs_done: int, workers: int) -> None:
         if self.starts:
-            self.bar.console.print(f"going on after epoch {epochs_done} with {workers} worker{'s' if workers > 1 else ''}")
+            self._say(f"going on after epoch {epochs_done} with {workers} worker{'s' if workers > 1 else ''}")
         self.bar.workers = workers
         self.starts += 1
         self.waiting_since, self.told_of_waiting = None, False
@@ -304,7 +312,7 @@ class Watch:
         if self.waiting_since is not None and self.starts:
             return  # of the same death
         self.last_death = reason
-        self.bar.console.print(f"{reason}; starting workers anew", highlight=False, soft_wrap=True)
+        self._say(f"{reason}; starting workers anew")
         self.waiting_since = time.monotonic()
 
     def _mind_the_wait(self) -> None:
@@ -315,7 +323,7 @@ class Watch:
             self.failure = FailedError(f"no room for {self.placement} within {WAIT_S / 60:.0f} minutes: the cluster has {look()}")
         elif waited_s > WAIT_TOLD_S and not self.told_of_waiting and not self._room():
             self.told_of_waiting = True
-            self.bar.console.print(f"waiting for room for {self.placement}: the cluster has {look()} now")
+            self._say(f"waiting for room for {self.placement}: the cluster has {look()} now")
 
     def _room(self) -> bool:
         """Whether the workers would fit if nothing else ran."""

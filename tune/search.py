@@ -157,7 +157,7 @@ class SearchJob:
     @property
     def base(self) -> TrainConfig:
         """What every trial shares: on a CPU one thread each, unless the config says more."""
-        on_cpu = not self.resources.gpus
+        on_cpu = not self.resources.gpus_ever
         return self.config.base.replace(threads=self.config.base.threads or 1) if on_cpu else self.config.base
 
     @property
@@ -165,7 +165,7 @@ class SearchJob:
         """What a trial, or each worker of a DDP trial, takes, as Ray names it."""
         if self.trial_placement:
             return self.trial_placement.share
-        gpu = {"GPU": self.config.gpus_per_trial} if self.resources.gpus else {}
+        gpu = {"GPU": self.config.gpus_per_trial} if self.resources.gpus_ever else {}
         return {"CPU": self.base.threads or 1} | gpu
 
     @property
@@ -176,15 +176,14 @@ class SearchJob:
         for config in [self.base, *(self.base.replace(**candidate) for candidate in self.drawn)]:
             place(self.resources, str(workers), global_batch_size=config.global_batch_size)
         placed = place(self.resources, str(workers))
-        return placed if self.resources.gpus else dataclasses.replace(placed, cpus_per_worker=self.base.threads)
+        return placed if self.resources.gpus_ever else dataclasses.replace(placed, cpus_per_worker=self.base.threads)
 
     @property
     def at_once(self) -> int:
         """Raises InputError if not even one trial fits."""
         resources, share = self.resources, self.share
-        fitting = sum(cpus // int(share["CPU"]) for cpus in resources.node_cpus)
-        if gpus := share.get("GPU"):
-            fitting = min(fitting, int(resources.gpus / gpus))
+        gpus = share.get("GPU")
+        fitting = int(resources.gpus_ever / gpus) if gpus else sum(cpus // int(share["CPU"]) for cpus in resources.node_cpus)
         fitting //= self.config.workers_per_trial or 1
         check(fitting >= 1, f"base.threads={self.base.threads}: the cluster has {resources}, and a trial takes {share}")
         return min(self.config.concurrent_trials or fitting, fitting)

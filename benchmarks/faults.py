@@ -1,0 +1,618 @@
+"""`python -m benchmarks.faults`: break a job in every way we know, and measure what is lost; docs/results/faults.md, .json.
+
+Each fault is real: processes are killed or stopped by signal, nodes leave a Ray cluster of several raylets on this machine, the S3
+server answers 503, the disk is a full tmpfs. tests/cluster/test_faults.py runs the same functions.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+from ray.cluster_utils import Cluster
+from rich.console import Console
+
+from fmnist.checkpoint import load_state
+from fmnist.cli import command
+from fmnist.errors import one_of
+from fmnist.run import environment, write_atomic, write_json
+
+RESULTS = Path("docs/results")
+ROOT = Path(__file__).parent.parent
+EPOCHS = 5
+TRAIN = ("--recipe", "e-lenet-0.05", "--train-images", "20000", "--validation-images", "1000", "--epochs", str(EPOCHS))
+SEARCH = (
+    *("--preset", "demo", "--trials", "3", "--retrain-epochs", "1", "--grace-epochs", "6", "--time-budget-s", "0"),
+    *("--base.train-images", "8000", "--base.validation-images", "1000", "--base.epochs", "6"),
+)
+LIMIT_S = 400.0
+HANG_S = 15
+"""RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S of the worker that hangs; 60 by default."""
+PATIENCE_S = 12
+"""FMNIST_STORAGE_PATIENCE_S of the storage that fails for good; 300 by default."""
+OUTAGE_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Break a job in every way we know, and measure what is lost."""
+
+    only: str | None = None
+    """One fault; its row replaces the old one."""
+
+
+class Started:
+    """A command as a user runs it; what it prints, line by line, with the time."""
+
+    def __init__(
+        self, folder: Path, module: str, *arguments: object, prefix: tuple[str, ...] = (), environ: dict[str, str] | None = None
+    ) -> None:
+        words = [*prefix, sys.executable, "-m", module, *map(str, arguments)]
+        base = {"PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "300", "RAY_TMPDIR": str(folder / "ray")}
+        self.process = subprocess.Popen(
+            words,
+            cwd=folder,
+            env=os.environ | base | (environ or {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: list[tuple[float, str]] = []
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append((time.monotonic(), line.rstrip()))
+
+    @property
+    def text(self) -> str:
+        return "\n".join(line for _, line in self.lines)
+
+    def wait_line(self, pattern: str, after: float = 0.0) -> tuple[float, str]:
+        """The first line, printed after a time, that has the pattern: when and what."""
+
+        def found() -> tuple[float, str] | None:
+            return next(((when, line) for when, line in list(self.lines) if when >= after and re.search(pattern, line)), None)
+
+        return until(lambda: found() or self._check_runs(pattern), f"a line with {pattern!r}", lambda: self.text)
+
+    def _check_runs(self, pattern: str) -> None:
+        if self.process.poll() is not None:
+            self.reader.join(5)
+            ended = next(((when, line) for when, line in self.lines if re.search(pattern, line)), None)
+            assert ended is not None, f"it exited {self.process.returncode} without {pattern!r}:\n{self.text}"
+
+    def end(self, code: int = 0) -> str:
+        """Wait for its end; give all that it printed."""
+        try:
+            self.process.wait(LIMIT_S)
+        finally:
+            self.kill()
+        self.reader.join(5)
+        assert self.process.returncode == code, f"exit {self.process.returncode}, not {code}:\n{self.text}"
+        return self.text
+
+    def below(self) -> list[psutil.Process]:
+        """All processes that it started, directly or not."""
+        with suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children(recursive=True)
+        return []
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.below():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.kill()
+
+
+def until(condition: Callable[[], Any], what: str, tell: Callable[[], str] = lambda: "", limit_s: float = LIMIT_S) -> Any:
+    deadline = time.monotonic() + limit_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {limit_s} s\n{tell()}"
+        time.sleep(0.05)
+    return value
+
+
+def gone(processes: list[psutil.Process]) -> int:
+    """How many of them are still there 30 s later at the latest."""
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    return sum(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in alive)
+
+
+def workers_of(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Ray Train's workers among them, that train."""
+    found: list[psutil.Process] = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+def mid_epoch(job: Started, after_epoch: int) -> float:
+    """Sleep until the middle of the epoch that follows; the time then."""
+    _, line = job.wait_line(rf"epoch +{after_epoch}/")
+    seconds = float(line.rsplit(maxsplit=2)[1])
+    time.sleep(seconds / 2)
+    return time.monotonic()
+
+
+@dataclass
+class Bench:
+    """A folder for everything, and the undisturbed run that others are compared with."""
+
+    folder: Path
+    reference: dict[str, bytes] = field(default_factory=dict[str, bytes])
+
+    def fresh(self, name: str) -> Path:
+        folder = self.folder / name
+        folder.mkdir()
+        return folder
+
+    def weights(self, workers: int) -> bytes:
+        """Of an undisturbed training by so many workers."""
+        name = f"undisturbed{workers}"
+        if name not in self.reference:
+            folder = self.fresh(name)
+            with Started(folder, "cluster.train", *TRAIN, "--workers", workers, "--name", "run") as job:
+                job.end()
+            self.reference[name] = (folder / "runs/run/best/model.safetensors").read_bytes()
+        return self.reference[name]
+
+    def same(self, run: Path, workers: int) -> bool:
+        return (run / "best/model.safetensors").read_bytes() == self.weights(workers)
+
+
+@contextmanager
+def nodes(folder: Path, *workers: dict[str, Any], **head: Any) -> Generator[Cluster]:
+    """A Ray cluster of several nodes on this machine: a head without CPUs, and the others."""
+    small = {"object_store_memory": 120_000_000}
+    os.environ.update(PYTHONPATH=str(ROOT), RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0")
+    place = tempfile.mkdtemp(prefix="fm", dir=folder)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "temp_dir": place, **small, **head})
+    try:
+        for resources in workers:
+            cluster.add_node(num_cpus=1, **small, **resources)
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+Row = dict[str, Any]
+Fault = Callable[[Bench], Row]
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(function: Fault) -> Fault:
+    FAULTS[function.__name__] = function
+    return function
+
+
+def recovery(job: Started, at: float, said: str, done: int) -> Row:
+    """Of a job that goes on by itself: when it noticed, from which epoch it went on, when the next was done."""
+    noticed, line = job.wait_line(said, at)
+    resumed, going = job.wait_line("going on after epoch", at)
+    again = int(re.findall(r"after epoch (\d+)", going)[0])
+    finished, _ = job.wait_line(rf"epoch +{again + 1}/", resumed)
+    return {
+        "said": line,
+        "detected_s": round(noticed - at, 1),
+        "epochs_lost": done - again,
+        "recovered_s": round(finished - at, 1),
+    }
+
+
+@fault
+def worker_killed(bench: Bench) -> Row:
+    """kill -9 of one of two workers in the middle of an epoch"""
+    folder = bench.fresh("worker_killed")
+    with Started(folder, "cluster.train", *TRAIN, "--workers", 2, "--name", "run") as job:
+        at = mid_epoch(job, 2)
+        everything = job.below()
+        workers_of(everything)[-1].kill()
+        row = recovery(job, at, "starting workers anew", 2)
+        job.end()
+        left = gone(everything)
+    return row | {"left_over": left, "same_weights": bench.same(folder / "runs/run", 2)}
+
+
+@fault
+def worker_hangs(bench: Bench) -> Row:
+    """SIGSTOP of one of two workers: it neither answers nor dies"""
+    folder = bench.fresh("worker_hangs")
+    limit = {"RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(HANG_S)}
+    with Started(folder, "cluster.train", *TRAIN, "--workers", 2, "--name", "run", environ=limit) as job:
+        at = mid_epoch(job, 2)
+        everything = job.below()
+        workers_of(everything)[-1].send_signal(signal.SIGSTOP)
+        row = recovery(job, at, "has not answered for", 2)
+        job.end()
+        left = gone(everything)
+    return row | {"left_over": left, "same_weights": bench.same(folder / "runs/run", 2)}
+
+
+@fault
+def node_lost_elastic(bench: Bench) -> Row:
+    """one of two nodes gone, --workers 1:2"""
+    folder = bench.fresh("node_lost_elastic")
+    with nodes(folder, {}, {}) as cluster:
+        arguments = (*TRAIN, "--workers", "1:2", "--address", cluster.address, "--storage", folder / "runs", "--name", "run")
+        with Started(folder, "cluster.train", *arguments) as job:
+            at = mid_epoch(job, 2)
+            cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+            row = recovery(job, at, "starting workers anew", 2)
+            said = job.end()
+    assert "with 1 worker" in said, said
+    return row | {"left_over": 0, "same_weights": None}
+
+
+@fault
+def node_lost_and_replaced(bench: Bench) -> Row:
+    """one of two nodes gone, --workers 2; another comes 10 s after the job says that it waits for room"""
+    folder = bench.fresh("node_lost_and_replaced")
+    with nodes(folder, {}, {}) as cluster:
+        arguments = (*TRAIN, "--workers", 2, "--address", cluster.address, "--storage", folder / "runs", "--name", "run")
+        with Started(folder, "cluster.train", *arguments) as job:
+            at = mid_epoch(job, 2)
+            cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+            job.wait_line("waiting for room for 2 workers", at)
+            time.sleep(10)
+            cluster.add_node(num_cpus=1, object_store_memory=120_000_000)
+            row = recovery(job, at, "starting workers anew", 2)
+            job.end()
+    return row | {"left_over": 0, "same_weights": bench.same(folder / "runs/run", 2)}
+
+
+@fault
+def training_driver_killed(bench: Bench) -> Row:
+    """kill -9 of the driver of a training; then --resume"""
+    folder = bench.fresh("training_driver_killed")
+    with Started(folder, "cluster.train", *TRAIN, "--workers", 2, "--name", "run") as job:
+        mid_epoch(job, 2)
+        everything = job.below()
+        job.kill()
+        left = gone(everything)
+    return resume_training(folder, bench, 2) | {"left_over": left}
+
+
+def resume_training(
+    folder: Path, bench: Bench, done: int, *changes: object, runs: str = "runs", environ: dict[str, str] | None = None
+) -> Row:
+    """`--resume` of a training that ended after `done` epochs."""
+    at = time.monotonic()
+    with Started(folder, "cluster.train", "--workers", 2, "--name", "run", "--resume", *changes, environ=environ) as job:
+        when, line = job.wait_line(r"epoch +\d/")
+        again = int(re.findall(r"epoch +(\d)/", line)[0]) - 1
+        job.end()
+    same = bench.same(folder / runs / "run", 2)
+    return {"epochs_lost": done - again, "recovered_s": round(when - at, 1), "same_weights": same}
+
+
+@fault
+def head_killed(bench: Bench) -> Row:
+    """kill -9 of the head's GCS and raylet; then --resume on a new cluster, from the storage"""
+    folder, storage = bench.fresh("head_killed"), bench.folder / "head_killed_storage"
+    with Started(folder, "cluster.train", *TRAIN, "--workers", 2, "--name", "run", "--storage", storage) as job:
+        mid_epoch(job, 2)
+        everything = job.below()
+        for process in everything:
+            if process.name() in ("gcs_server", "raylet"):
+                process.kill()
+        time.sleep(3)
+        job.kill()  # a driver lives on the head, and dies with it
+        left = gone(everything)
+    elsewhere = bench.fresh("head_killed_new_head")
+    row = resume_training(elsewhere, bench, 2, "--storage", storage, runs=str(storage))
+    return row | {"left_over": left}
+
+
+def trial_states(run: Path) -> dict[int, int]:
+    """Epochs done, by trial, as saved."""
+    found: dict[int, int] = {}
+    for path in (run / "search").glob("trial_*/last.pt"):
+        with suppress(Exception):  # it is removed as the trial ends
+            found[int(path.parent.name.removeprefix("trial_"))] = load_state(path)["epoch"]
+    return found
+
+
+def journal(run: Path) -> list[dict[str, Any]]:
+    path = run / "search/trials.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@fault
+def search_driver_killed(bench: Bench) -> Row:
+    """kill -9 of the driver of a search, some trials done and some running; then --resume"""
+    folder = bench.fresh("search_driver_killed")
+    run = folder / "runs/run"
+    with Started(folder, "tune.search", *SEARCH, "--name", "run") as job:
+        until(lambda: journal(run) and max(trial_states(run).values(), default=0) >= 2, "a trial done, another at epoch 2")
+        everything = job.below()
+        job.kill()
+        before, states = journal(run), trial_states(run)
+        left = gone(everything)
+    at = time.monotonic()
+    with Started(folder, "tune.search", "--name", "run", "--resume") as job:
+        when, _ = job.wait_line(r"^trial ")
+        job.end()
+    after = {trial["number"]: trial for trial in journal(run)}
+    again = {number: epochs - after[number]["resumed_after"] for number, epochs in states.items() if number in after}
+    return {
+        "said": "",
+        "trials_lost": sum(after[trial["number"]] != trial for trial in before),
+        "epochs_lost": max(again.values(), default=0),
+        "recovered_s": round(when - at, 1),
+        "left_over": left,
+        "same_weights": None,
+    }
+
+
+@fault
+def trial_node_lost(bench: Bench) -> Row:
+    """the node gone that holds the driver of a running DDP trial"""
+    folder = bench.fresh("trial_node_lost")
+    run = folder / "runs/run"
+    with nodes(folder, {"resources": {"driver": 1}}, {}, {}, include_dashboard=True) as cluster:
+        arguments = (*SEARCH, "--workers-per-trial", 2, "--address", cluster.address, "--storage", folder / "runs", "--name", "run")
+        with Started(folder, "tune.search", *arguments, "--trials", 1) as job:
+            until(lambda: trial_states(run).get(0, 0) >= 2, "the trial at epoch 2", lambda: job.text)
+            done, at = trial_states(run)[0], time.monotonic()
+            cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
+            cluster.add_node(num_cpus=1, resources={"driver": 1}, object_store_memory=120_000_000)
+            until(lambda: trial_states(run).get(0, 0) > done or journal(run), "its next epoch", lambda: job.text)
+            recovered = time.monotonic()
+            job.end()
+    (trial,) = journal(run)
+    return {
+        "said": "",
+        "trials_lost": int(trial["outcome"] != "finished"),
+        "epochs_lost": max(done - trial["resumed_after"], 0),
+        "recovered_s": round(recovered - at, 1),
+        "left_over": 0,
+        "same_weights": None,
+    }
+
+
+class S3:
+    """moto's S3 server, which can be made to answer 503."""
+
+    def __init__(self) -> None:
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+        from werkzeug.serving import make_server
+
+        inner = DomainDispatcherApplication(create_backend_app)
+        self.failing = False
+
+        def app(environ: Any, start_response: Any) -> Any:
+            if self.failing:
+                start_response("503 Slow Down", [("Content-Type", "text/plain")])
+                return [b"slow down"]
+            return inner(environ, start_response)
+
+        self.server = make_server("127.0.0.1", 0, app, threaded=True)
+        self.address = f"127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.call("PUT", "/runs")
+
+    def call(self, method: str, path: str) -> bytes:
+        import http.client
+
+        connection = http.client.HTTPConnection(self.address, timeout=20)
+        connection.request(
+            method, path, headers={"Authorization": "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request"}
+        )
+        return connection.getresponse().read()
+
+    @property
+    def place(self) -> str:
+        return f"s3://runs/fmnist?region=us-east-1&scheme=http&endpoint_override={self.address}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+
+
+AWS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+@fault
+def storage_fails_a_minute(bench: Bench) -> Row:
+    """S3 answers 503 for a minute"""
+    folder = bench.fresh("storage_fails_a_minute")
+    with (
+        S3() as s3,
+        Started(folder, "cluster.train", *TRAIN, "--workers", 2, "--name", "run", "--storage", s3.place, environ=AWS) as job,
+    ):
+        at = mid_epoch(job, 2)
+        s3.failing = True
+        noticed, said = job.wait_line("the storage does not answer", at)
+        time.sleep(max(at + OUTAGE_S - time.monotonic(), 0))
+        s3.failing = False
+        finished, _ = job.wait_line(r"epoch +3/", at)
+        everything = job.below()
+        job.end()
+        left = gone(everything)
+        listed = s3.call("GET", "/runs?list-type=2&prefix=fmnist/run/best/").decode()
+    assert "model.safetensors" in listed, listed
+    same = bench.same(folder / "runs/run", 2)
+    times = {"detected_s": round(noticed - at, 1), "recovered_s": round(finished - at, 1)}
+    return {"said": said, "epochs_lost": 0, "left_over": left, "same_weights": same} | times
+
+
+@fault
+def storage_fails_for_good(bench: Bench) -> Row:
+    """S3 answers 503 and goes on doing so; later --resume, with nothing left on this machine"""
+    folder = bench.fresh("storage_fails_for_good")
+    patience = AWS | {"FMNIST_STORAGE_PATIENCE_S": str(PATIENCE_S)}
+    with S3() as s3:
+        with Started(
+            folder, "cluster.train", *TRAIN, "--workers", 2, "--name", "run", "--storage", s3.place, environ=patience
+        ) as job:
+            at = mid_epoch(job, 2)
+            s3.failing = True
+            everything = job.below()
+            said = job.end(1).splitlines()[-1]
+            ended, left = time.monotonic(), gone(everything)
+        s3.failing = False
+        elsewhere = bench.fresh("storage_fails_elsewhere")
+        row = resume_training(elsewhere, bench, 2, "--storage", s3.place, environ=AWS)
+    return row | {"said": said, "detected_s": round(ended - at, 1), "left_over": left}
+
+
+@fault
+def disk_full(bench: Bench) -> Row:
+    """the folder of --storage is full when a worker saves its state; then room is made, and --resume"""
+    folder = bench.fresh("disk_full")
+    script = (
+        'mkdir -p full && mount -t tmpfs -o size=1m none full && dd if=/dev/zero of=full/big bs=1k count=700 2>/dev/null && "$@"; '
+    )
+    script += "code=$?; cp -r full/run saved; exit $code"
+    inside = ("unshare", "--mount", "sh", "-c", script, "sh")
+    fill = (*TRAIN, "--model", "threeconv", "--workers", 2, "--name", "run", "--storage", "full")
+    with Started(folder, "cluster.train", *fill, prefix=inside) as job:
+        everything: list[psutil.Process] = []
+        until(lambda: everything.extend(job.below()) or job.process.poll() is not None, "its end")
+        said = job.end(1).splitlines()[-1]
+        left = gone(list(set(everything)))
+    assert "the disk is full" in said, said
+    assert not (folder / "saved/last.pt").exists()
+    return {"said": said, "epochs_lost": 0, "left_over": left, "same_weights": None}
+
+
+@fault
+def interrupted(bench: Bench) -> Row:
+    """Ctrl-C; then --resume"""
+    folder = bench.fresh("interrupted")
+    with Started(folder, "cluster.train", *TRAIN, "--workers", 2, "--name", "run") as job:
+        at = mid_epoch(job, 2)
+        everything = job.below()
+        job.process.send_signal(signal.SIGINT)
+        said = job.end(130).splitlines()[-1]
+        ended, left = time.monotonic(), gone(everything)
+    return resume_training(folder, bench, 2) | {"said": said, "detected_s": round(ended - at, 1), "left_over": left}
+
+
+@fault
+def interrupted_twice(bench: Bench) -> Row:
+    """Ctrl-C twice, half a second apart; then --resume"""
+    folder = bench.fresh("interrupted_twice")
+    with Started(folder, "cluster.train", *TRAIN, "--workers", 2, "--name", "run") as job:
+        at = mid_epoch(job, 2)
+        everything = job.below()
+        job.process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        job.process.send_signal(signal.SIGINT)
+        job.end(130)
+        ended, left = time.monotonic(), gone(everything)
+    return resume_training(folder, bench, 2) | {"detected_s": round(ended - at, 1), "left_over": left}
+
+
+WRITER = """
+import sys, torch
+from cluster.storage import StateFile
+for number in range(10**9):
+    StateFile(sys.argv[1]).save({"epoch": number, "weights": torch.full((1_000_000,), float(number))})
+    print(number, flush=True)
+"""
+
+
+@fault
+def torn_checkpoint(bench: Bench) -> Row:
+    """kill -9 of a process that is writing its state, ten times over"""
+    folder = bench.fresh("torn_checkpoint")
+    state, lost = folder / "last.pt", 0
+    for kill in range(10):
+        words = [sys.executable, "-c", WRITER, str(state)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}) as writer:
+            assert writer.stdout is not None
+            last = max(int(writer.stdout.readline()) for _ in range(3))
+            time.sleep(0.003 * kill)
+            writer.kill()
+            rest = writer.stdout.read().split()
+        last = int(rest[-1]) if rest else last
+        found = load_state(state)
+        assert found["weights"].eq(float(found["epoch"])).all()
+        lost = max(lost, last - found["epoch"])
+    return {"said": "", "epochs_lost": lost, "left_over": 0, "same_weights": None}
+
+
+HEADINGS = ("fault", "detected in", "epochs lost", "trials lost", "recovered in", "left over", "weights as undisturbed", "it says")
+
+
+def table(rows: list[Row]) -> Iterator[str]:
+    yield "| " + " | ".join(HEADINGS) + " |"
+    yield "|" + "---|" * len(HEADINGS)
+    for row in rows:
+        detected, recovered = (f"{row[key]:g} s" if row.get(key) is not None else "" for key in ("detected_s", "recovered_s"))
+        same = {True: "yes", False: "NO", None: ""}[row["same_weights"]]
+        said = re.sub(r"/\S*/", "", row.get("said", "")).replace("|", "/")
+        cells = (row["what"], detected, row["epochs_lost"], row.get("trials_lost", ""), recovered, row["left_over"], same, said)
+        yield "| " + " | ".join(map(str, cells)) + " |"
+
+
+def main(options: Options) -> None:
+    if options.only is not None:
+        one_of("only", options.only, FAULTS)
+    path = RESULTS / "faults.json"
+    old = {row["fault"]: row for row in json.loads(path.read_text())} if options.only and path.exists() else {}
+    console = Console(highlight=False, soft_wrap=True)
+    versions = environment()["versions"]
+    with tempfile.TemporaryDirectory(prefix="fm", ignore_cleanup_errors=True) as name:
+        bench = Bench(Path(name))
+        for key, function in FAULTS.items():
+            if options.only in (None, key):
+                console.print(f"{key}: {function.__doc__}")
+                old[key] = {
+                    "fault": key,
+                    "what": function.__doc__,
+                    **function(bench),
+                    "ray": versions["ray"],
+                    "torch": versions["torch"],
+                }
+    rows = [old[key] for key in FAULTS if key in old]
+    write_json(path, rows)
+    lines = [
+        "# When things die",
+        "",
+        f"`python -m benchmarks.faults`: torch {versions['torch']}, ray {versions['ray']}, Python {versions['python']}, two CPU threads.",
+        f"The job: LeNet, {EPOCHS} epochs of 20,000 images by two workers (`python -m cluster.train`), or a search of three trials.",
+        "",
+        "- Detected: from the fault to the line that tells the user.",
+        "- Epochs lost: whole ones that had to be trained again; the one in flight is lost besides.",
+        "- Recovered: from the fault, or from `--resume`, to the end of the next epoch; most of it is Ray's own start-up.",
+        f"- A worker that hangs is noticed after RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S, {HANG_S} here and 60 by default.",
+        f"- A storage that fails is given up after FMNIST_STORAGE_PATIENCE_S, {PATIENCE_S} here and 300 by default.",
+        "",
+        *table(rows),
+        "",
+    ]
+    write_atomic(RESULTS / "faults.md", "\n".join(lines))
+    console.print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    command(Options, main)
