@@ -42,6 +42,8 @@ HANG_S = 15
 PATIENCE_S = 12
 """FMNIST_STORAGE_PATIENCE_S of the storage that fails for good; 300 by default."""
 OUTAGE_S = 60.0
+MEMORY = 120_000_000
+"""Bytes of each node's object store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,18 +188,18 @@ class Bench:
 
 
 @contextmanager
-def nodes(folder: Path, *workers: dict[str, Any], **head: Any) -> Generator[Cluster]:
+def nodes(*workers: dict[str, Any], dashboard: bool = False) -> Generator[Cluster]:
     """A Ray cluster of several nodes on this machine: a head without CPUs, and the others."""
-    small = {"object_store_memory": 120_000_000}
-    os.environ.update(PYTHONPATH=str(ROOT), RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0")
-    place = tempfile.mkdtemp(prefix="fm", dir=folder)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "temp_dir": place, **small, **head})
-    try:
-        for resources in workers:
-            cluster.add_node(num_cpus=1, **small, **resources)
-        yield cluster
-    finally:
-        cluster.shutdown()
+    os.environ["PYTHONPATH"] = str(ROOT)
+    with tempfile.TemporaryDirectory(prefix="fm", ignore_cleanup_errors=True) as folder:  # a short path, for Ray's sockets
+        head = {"num_cpus": 0, "temp_dir": folder, "include_dashboard": dashboard, "object_store_memory": MEMORY}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            for resources in workers:
+                cluster.add_node(num_cpus=1, object_store_memory=MEMORY, **resources)
+            yield cluster
+        finally:
+            cluster.shutdown()
 
 
 Row = dict[str, Any]
@@ -257,7 +259,7 @@ def worker_hangs(bench: Bench) -> Row:
 def node_lost_elastic(bench: Bench) -> Row:
     """one of two nodes gone, --workers 1:2"""
     folder = bench.fresh("node_lost_elastic")
-    with nodes(folder, {}, {}) as cluster:
+    with nodes({}, {}) as cluster:
         arguments = (*TRAIN, "--workers", "1:2", "--address", cluster.address, "--storage", folder / "runs", "--name", "run")
         with Started(folder, "cluster.train", *arguments) as job:
             at = mid_epoch(job, 2)
@@ -272,14 +274,14 @@ def node_lost_elastic(bench: Bench) -> Row:
 def node_lost_and_replaced(bench: Bench) -> Row:
     """one of two nodes gone, --workers 2; another comes 10 s after the job says that it waits for room"""
     folder = bench.fresh("node_lost_and_replaced")
-    with nodes(folder, {}, {}) as cluster:
+    with nodes({}, {}) as cluster:
         arguments = (*TRAIN, "--workers", 2, "--address", cluster.address, "--storage", folder / "runs", "--name", "run")
         with Started(folder, "cluster.train", *arguments) as job:
             at = mid_epoch(job, 2)
             cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
             job.wait_line("waiting for room for 2 workers", at)
             time.sleep(10)
-            cluster.add_node(num_cpus=1, object_store_memory=120_000_000)
+            cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
             row = recovery(job, at, "starting workers anew", 2)
             job.end()
     return row | {"left_over": 0, "same_weights": bench.same(folder / "runs/run", 2)}
@@ -374,13 +376,13 @@ def trial_node_lost(bench: Bench) -> Row:
     """the node gone that holds the driver of a running DDP trial"""
     folder = bench.fresh("trial_node_lost")
     run = folder / "runs/run"
-    with nodes(folder, {"resources": {"driver": 1}}, {}, {}, include_dashboard=True) as cluster:
+    with nodes({"resources": {"driver": 1}}, {}, {}, dashboard=True) as cluster:
         arguments = (*SEARCH, "--workers-per-trial", 2, "--address", cluster.address, "--storage", folder / "runs", "--name", "run")
         with Started(folder, "tune.search", *arguments, "--trials", 1) as job:
             until(lambda: trial_states(run).get(0, 0) >= 2, "the trial at epoch 2", lambda: job.text)
             done, at = trial_states(run)[0], time.monotonic()
             cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
-            cluster.add_node(num_cpus=1, resources={"driver": 1}, object_store_memory=120_000_000)
+            cluster.add_node(num_cpus=1, resources={"driver": 1}, object_store_memory=MEMORY)
             until(lambda: trial_states(run).get(0, 0) > done or journal(run), "its next epoch", lambda: job.text)
             recovered = time.monotonic()
             job.end()
