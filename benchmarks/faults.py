@@ -61,7 +61,7 @@ class Started:
         self, folder: Path, module: str, *arguments: object, prefix: tuple[str, ...] = (), environ: dict[str, str] | None = None
     ) -> None:
         words = [*prefix, sys.executable, "-m", module, *map(str, arguments)]
-        base = {"PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "300", "RAY_TMPDIR": str(folder / "ray")}
+        base = {"PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "300", "RAY_TMPDIR": str(folder.parent)}
         self.process = subprocess.Popen(
             words,
             cwd=folder,
@@ -600,8 +600,8 @@ def main(options: Options) -> None:
     lines = [
         "# When things die",
         "",
-        f"`python -m benchmarks.faults`: torch {versions['torch']}, ray {versions['ray']}, Python {versions['python']}, two CPU threads.",
-        f"The job: LeNet, {EPOCHS} epochs of 20,000 images by two workers (`python -m cluster.train`), or a search of three trials.",
+        f"`python -m benchmarks.faults`: torch {versions['torch']}, ray {versions['ray']}, Python {versions['python']}, 2 threads.",
+        f"The job: LeNet, {EPOCHS} epochs of 20,000 images by two workers, or a search of three trials.",
         "",
         "- Detected: from the fault to the line that tells the user.",
         "- Epochs lost: whole ones that had to be trained again; the one in flight is lost besides.",
