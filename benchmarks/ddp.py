@@ -159,7 +159,7 @@ def _page(rows: list[dict[str, Any]], where: str, options: Options) -> list[str]
         "# DDP: our job, torchrun, and Ray's example",
         "",
         f"`python -m benchmarks.ddp` on {where}.",
-        f"{options.epochs} epochs of {options.train_images:,} images, batch 256; medians of {options.turns} turns, each a whole command.",
+        f"{options.epochs} epochs of {options.train_images:,} images, batch 256; medians of {options.turns} whole commands.",
         "Two workers share the one core: this shows overhead, not speed-up.",
         "",
         GOALS,

@@ -5,6 +5,7 @@ server answers 503, the disk is a full tmpfs. tests/cluster/test_faults.py runs 
 """
 
 import json
+import logging
 import os
 import re
 import signal
@@ -404,6 +405,7 @@ class S3:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import make_server
 
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
         inner = DomainDispatcherApplication(create_backend_app)
         self.failing = False
 

@@ -95,6 +95,12 @@ def cluster(address: str | None = None, *, verbose: bool = False, dashboard: boo
             ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise InputError(f"address={address!r}: {_why_refused(error)}") from error
+    except OSError as error:
+        if "AF_UNIX" not in str(error):
+            raise
+        raise InputError(
+            f"RAY_TMPDIR={os.environ.get('RAY_TMPDIR')!r}: too long a path for Ray's sockets; take a shorter one"
+        ) from error
     try:
         yield look()
     finally:

@@ -201,10 +201,14 @@ class Storage:
         thread.start()
         try:
             yield
-        finally:
+        except BaseException:
             done.set()
-            thread.join()
-            patiently(f"copying {run} to {self.place}", mirror.push, tell)
+            with contextlib.suppress(OSError):  # what happened is more worth telling
+                mirror.push()
+            raise
+        done.set()
+        thread.join()
+        patiently(f"copying {run} to {self.place}", mirror.push, tell)
 
 
 class _Mirror:
