@@ -14,6 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.storage import Storage
 from fmnist.errors import InputError, check
+from fmnist.run import write_atomic
 
 PROBE_TIMEOUT_S = 120.0
 
@@ -37,18 +38,16 @@ def check_here(expected: dict[str, str], seen: str | None) -> None:
 
 
 def check_nodes(storage: Storage) -> None:
-    """Ask every node that is up.
+    """Ask every node that is up: of a Ray that we did not start ourselves.
 
     Raises:
         InputError: one has other versions, no fmnist, or does not see the storage.
     """
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    if len(nodes) == 1 and nodes[0]["NodeID"] == ray.get_runtime_context().get_node_id():
-        return
     seen = None if storage.remote else Path(storage.place) / f".seen-{uuid.uuid4().hex}"
     try:
         if seen is not None:
-            seen.write_text("")
+            write_atomic(seen, "")
         for node in nodes:
             _ask(node, str(seen) if seen else None)
     finally:

@@ -65,7 +65,8 @@ def main(options: ClusterOptions) -> None:
     with cluster(options.address, verbose=options.verbose) as resources:
         placement = place(resources, options.workers, options.gpus_per_worker, config.global_batch_size)
         check_batches(config, train)
-        check_nodes(storage)
+        if options.address is not None:
+            check_nodes(storage)
         run = open_run(resumed.name if resumed else options.name, resume=options.resume, runs=storage.runs)
         with storage.mirrored(run, console.print):
             write_json(run / "config.json", describe(config, info))

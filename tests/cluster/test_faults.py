@@ -1,0 +1,42 @@
+"""Everything that may die, killed for real: benchmarks/faults.py does it and says what was lost."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.faults import FAULTS, HANG_S, PATIENCE_S, Bench
+
+SAID = {
+    "worker_killed": "starting workers anew",
+    "worker_hangs": f"has not answered for {HANG_S} s",
+    "node_lost_elastic": "starting workers anew",
+    "node_lost_and_replaced": "starting workers anew",
+    "storage_fails_a_minute": "the storage does not answer",
+    "storage_fails_for_good": f"the storage failed for {PATIENCE_S} s",
+    "disk_full": "the disk is full; make room. What is done is kept; go on with: python -m cluster.train",
+    "interrupted": "What is done is kept; go on with: python -m cluster.train --recipe e-lenet-0.05",
+}
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    with tempfile.TemporaryDirectory(prefix="fm", ignore_cleanup_errors=True) as folder:
+        yield Bench(Path(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", FAULTS)
+def test_no_trial_and_no_whole_epoch_is_lost_and_nothing_is_left_over(name: str, bench: Bench) -> None:
+    if name == "disk_full" and os.geteuid():
+        pytest.skip("only root can mount a small disk")
+    row = FAULTS[name](bench)
+    assert row["epochs_lost"] == 0
+    assert row.get("trials_lost", 0) == 0
+    assert row["left_over"] == 0
+    assert row["same_weights"] is not False
+    assert SAID.get(name, "") in row.get("said", "")
