@@ -137,12 +137,14 @@ def _why_refused(error: BaseException) -> str:
 
 def _check_answers(address: str) -> None:
     """Raise InputError unless something listens at host:port; Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    remedy = (
+        "on a node of the cluster give auto or HOST:6379; from outside: ray job submit --address http://HOST:8265 -- python -m …"
+    )
+    check(not address.startswith(("ray://", "http")), f"address={address!r}: a driver has to run in its cluster; {remedy}")
+    host, _, port = address.rpartition(":")
     if not host:
         return  # "auto", which Ray answers at once
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError, OverflowError) as error:
-        raise InputError(
-            f"address={address!r}: nothing answers there ({error}); give auto, HOST:6379 or ray://HOST:10001"
-        ) from error
+        raise InputError(f"address={address!r}: nothing answers there ({error}); {remedy}") from error

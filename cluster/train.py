@@ -37,7 +37,7 @@ class ClusterOptions:
     """Go on with runs/NAME, or with the newest run, after its last whole epoch."""
     source: Annotated[Source, tyro.conf.arg(name="")] = NOT_NAMED
     address: str | None = None
-    """Ray cluster to join, such as auto or ray://host:10001; by default one is started on this machine."""
+    """Ray cluster to join: auto or HOST:6379, on one of its nodes; by default one is started on this machine."""
     storage: str | None = None
     """Where the run folder is kept: a folder that all nodes share, or s3://BUCKET/PREFIX; by default runs/, for one machine."""
     workers: str = ""

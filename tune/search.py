@@ -87,7 +87,7 @@ class SearchOptions:
     """Show the networks, and stop."""
     source: Annotated[Source, tyro.conf.arg(name="")] = NOT_NAMED
     address: str | None = None
-    """Ray cluster to join, such as auto or ray://host:10001; by default one is started on this machine."""
+    """Ray cluster to join: auto or HOST:6379, on one of its nodes; by default one is started on this machine."""
     storage: str | None = None
     """Where the run folder is kept: a folder that all nodes share, or s3://BUCKET/PREFIX; by default runs/, for one machine."""
     search: Annotated[SearchConfig, tyro.conf.arg(name="")] = field(default_factory=SearchConfig)
@@ -119,7 +119,8 @@ def main(options: SearchOptions) -> None:
         hold(resumed)
         _check_same(resumed / "config.json", mine)
     with cluster(options.address, verbose=options.verbose, dashboard=config.workers_per_trial > 0) as resources:
-        check_nodes(storage)
+        if options.address is not None:
+            check_nodes(storage)
         job = SearchJob(config, drawn, [], train, training, validation, info, resources, console, storage, options.verbose)
         if options.dry_run:
             show_plan(job, job.plan(), "plan", options.price_per_hour)
