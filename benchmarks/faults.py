@@ -139,8 +139,8 @@ def until(condition: Callable[[], Any], what: str, tell: Callable[[], str] = lam
 
 
 def gone(processes: list[psutil.Process]) -> int:
-    """How many of them are still there 30 s later at the latest."""
-    _, alive = psutil.wait_procs(processes, timeout=30)
+    """How many of them are still there a minute later at the latest."""
+    _, alive = psutil.wait_procs(processes, timeout=60)
     return sum(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in alive)
 
 

@@ -67,22 +67,23 @@ def run_trial(params: dict[str, Any], *, base: TrainConfig, train: Arrays, valid
         place: its state is saved there after each epoch.
     """
     config = base.replace(**params["trial"]["candidate"])
-    place.check()
     set_threads(config)
-    file = place.state(params["trial"]["number"])
-    resume = file.load()
-    history = tell_again(resume)
     try:
-        for metrics, state in train_epochs(
-            config, from_arrays(train), from_arrays(validation), classes=classes, device=default_device(), resume=resume
-        ):
-            history.append(metrics.to_dict() | {"ended": "", "kept_epoch": state.kept_epoch})
-            file.save(state.state_dict() | {"history": history})
-            ray.tune.report(history[-1])
+        place.check()
+        _train(config, from_arrays(train), from_arrays(validation), classes, place.state(params["trial"]["number"]))
     except DivergedError as error:
         ray.tune.report({"epoch": config.epochs, METRIC: WORST, "ended": f"diverged: {error}"})
     except InputError as error:  # told, not raised: Ray Tune would try again
         ray.tune.report({"epoch": config.epochs, METRIC: WORST, "ended": f"error: {error}"})
+
+
+def _train(config: TrainConfig, train: Split, validation: Split, classes: int, file: StateFile) -> None:
+    resume = file.load()
+    history = tell_again(resume)
+    for metrics, state in train_epochs(config, train, validation, classes=classes, device=default_device(), resume=resume):
+        history.append(metrics.to_dict() | {"ended": "", "kept_epoch": state.kept_epoch})
+        file.save(state.state_dict() | {"history": history})
+        ray.tune.report(history[-1])
 
 
 def tell_again(resume: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ def test_two_workers_give_the_curve_of_one_process(command: CommandLine, call: C
     assert call("fmnist.train", *LENET, *SMOOTH, "--name", "plain").code == 0
     ddp = command("cluster.train", *LENET, *SMOOTH, "--workers", 2, "--name", "ddp")
     assert ddp.returncode == 0, ddp.stderr
-    assert "lenet on 2 workers with 1 CPU threads each" in ddp.stdout
+    assert "lenet on 2 workers with 1 CPU thread each" in ddp.stdout
     assert ddp.stdout.count("epoch 1/2") == 1
     one, two = (json.loads((tmp_path / f"runs/{name}/best/metrics.json").read_text())["epochs"] for name in ("plain", "ddp"))
     assert [row["epoch"] for row in two] == [1, 2]

@@ -16,7 +16,7 @@ from cluster.connect import cluster
 from cluster.storage import open_storage
 from fmnist.config import TrainConfig
 from fmnist.data import DataInfo, Split, split_train
-from fmnist.run import open_run
+from fmnist.run import open_run, write_json
 from tests.conftest import ROOT, CommandLine, Outcome, wait_for
 from tune.presets import SearchConfig
 from tune.search import SearchJob, search
@@ -118,7 +118,9 @@ def test_trials_that_fail_are_recorded_with_their_reason(
         base, training, validation = split_train(config.base, train)
         assert validation is not None
         job = SearchJob(config, once, [], train, training, validation, info, resources, Console(), open_storage(None))
-        best = search(open_run("s"), job)
+        run = open_run("s")
+        write_json(run / "config.json", {})
+        best = search(run, job)
     assert (best.config.lr, best.config.global_batch_size) == (0.05, 64)
     for trial in trials(tmp_path / "runs/s"):
         config = TrainConfig.from_dict(trial["config"])
