@@ -61,7 +61,7 @@ def test_the_published_schema_takes_it_whole(document: dict[str, Any]) -> None:
     version = next(version for version in published["spec"]["versions"] if version["name"] == "v1")
     schema = version["schema"]["openAPIV3Schema"]
     schema["properties"]["metadata"] = TEXTS
-    jsonschema.validate(document, strict(schema))
+    assert not list(jsonschema.Draft202012Validator(strict(schema)).iter_errors(document))
 
 
 def strict(schema: Any) -> Any:
