@@ -43,11 +43,11 @@ $(READY): requirements.lock
 	@$(call block,^uv==) > $(VENV)/uv.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
 ifeq ($(TORCH),cpu)
-	$(UV) pip install --python $(PY) --torch-backend cpu torch==$(call version,torch) torchvision==$(call version,torchvision)
+	$(UV) pip install --python $(PY) --torch-backend cpu --compile-bytecode torch==$(call version,torch) torchvision==$(call version,torchvision)
 	@awk '/^[a-z]/ { keep = ($$0 !~ /^(torch|torchvision|triton|nvidia-|cuda-)/) } keep' requirements.lock > $(VENV)/rest.txt
-	$(UV) pip install --python $(PY) --require-hashes --no-deps -r $(VENV)/rest.txt
+	$(UV) pip install --python $(PY) --require-hashes --no-deps --compile-bytecode -r $(VENV)/rest.txt
 else
-	$(UV) pip install --python $(PY) --require-hashes -r requirements.lock
+	$(UV) pip install --python $(PY) --require-hashes --compile-bytecode -r requirements.lock
 endif
 	@touch $@
 

@@ -13,6 +13,7 @@ for name, value in {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process of its own, which imports for seconds on a small machine
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",  # it would put its own handlers on our process
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # reports pass one per interval: 2 s by default
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",  # a worker that hangs counts as dead after it: 10 minutes by default
 }.items():

@@ -15,8 +15,7 @@ from typing import Any, Self
 import ray
 import ray.exceptions
 import ray.train
-import ray.train.torch
-import torch
+from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -25,13 +24,14 @@ from rich.console import Console
 from cluster.connect import Resources, look
 from cluster.nodes import versions
 from cluster.storage import StateFile
+from cluster.trainer import Trainer
 from cluster.worker import Distributed, Job, train_worker
 from fmnist.board import Board
 from fmnist.config import TrainConfig
 from fmnist.data import Split
 from fmnist.errors import FailedError, InputError, check
-from fmnist.loop import EpochMetrics, StepReport, check_batches, start_training
-from fmnist.models import Classifier
+from fmnist.loop import EpochMetrics, StepReport, check_batches, final_weights
+from fmnist.models import Classifier, build_model
 from fmnist.progress import TrainingBar
 
 MAX_FAILURES = 3
@@ -134,10 +134,12 @@ class Trained:
     """The epoch whose weights the model has."""
 
 
-def make_trainer(job: Job, placement: Placement, folder: str, callbacks: list[Any]) -> ray.train.torch.TorchTrainer:
+def make_trainer(
+    job: Job, placement: Placement, folder: str, callbacks: list[Any], kind: type[TorchTrainer] = Trainer
+) -> TorchTrainer:
     """Args: folder: on the driver, for the little that Ray Train itself writes."""
     elastic = (placement.min_workers, placement.workers) if placement.min_workers else placement.workers
-    return ray.train.torch.TorchTrainer(
+    return kind(
         train_worker,
         train_loop_config={"job": job},
         torch_config=Distributed(),
@@ -196,9 +198,10 @@ def fit(
         watch.wait_for(make_trainer(job, placement, folder, [_Deaths(progress)]).fit)
     saved = state.load()
     assert saved is not None, "every epoch saves the state"
-    final = start_training(TrainConfig.from_dict(saved["config"]), train, classes, torch.device("cpu"))
-    final.load_state_dict(saved)
-    return Trained(final.model.eval(), final.config, saved["history"], final.kept_epoch)
+    config = TrainConfig.from_dict(saved["config"])
+    model = build_model(config, train.problem(classes))
+    model.load_state_dict(final_weights(saved))
+    return Trained(model.eval(), config, saved["history"], saved["history"][-1]["kept_epoch"])
 
 
 class _Deaths(ray.train.UserCallback):

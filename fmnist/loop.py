@@ -151,6 +151,14 @@ class TrainState:
             self.model.load_state_dict(self.best_weights)
 
 
+def final_weights(state: dict[str, Any]) -> dict[str, Tensor]:
+    """What a finished training's `state_dict()` has for its model, without the optimisers: their import takes seconds."""
+    if state["average"] is None:
+        return state["model"]
+    prefix = "module."
+    return {name.removeprefix(prefix): value for name, value in state["average"].items() if name.startswith(prefix)}
+
+
 def check_batches(config: TrainConfig, train: Split, world_size: int = 1) -> None:
     """Raise InputError unless whole global batches can be made of the images and shared among the workers, and shifts fit."""
     batch, images, size = config.global_batch_size, len(train), train.images.shape[-1]

@@ -1,0 +1,69 @@
+"""Ray Train's TorchTrainer with fewer processes: each imports PyTorch or Ray Train for seconds, before the first step.
+
+What Ray Train 2.60 starts besides the workers: an actor for its controller, one that removes the placement group when that actor
+dies, one for Ray Data's shards, one that reserves machines of an autoscaler, and one by which the workers wait for each other. Of
+these we need the last, and the reservation where machines may come.
+"""
+
+import asyncio
+from typing import Any
+
+import ray
+import ray.train.torch
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
+from ray.train.v2._internal.execution.worker_group import Worker, WorkerGroup
+
+from cluster.connect import look
+
+
+class _WorkerGroup(WorkerGroup):
+    def _init_train_context_on_workers(
+        self, workers: list[Worker], sync_actor: Any, train_context_args: dict[str, list[Any]]
+    ) -> None:
+        ray.get(
+            [
+                worker.actor.init_train_context.remote(
+                    train_run_context=self._train_run_context,
+                    distributed_context=worker.distributed_context,
+                    synchronization_actor=sync_actor,
+                    storage_context=self._storage_context,
+                    worker_callbacks=self._worker_callbacks_to_propagate,
+                    controller_actor=None,  # workers ask it for Ray Train's own checkpoints, of which there are none
+                    **{name: values[rank] for name, values in train_context_args.items()},
+                )
+                for rank, worker in enumerate(workers)
+            ]
+        )
+        self._decorate_worker_log_file_paths(workers)
+
+
+class _Controller(TrainController):
+    worker_group_cls = _WorkerGroup
+
+
+class _NoMachinesToCome(FixedScalingPolicy):
+    """A policy that reserves nothing."""
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        pass
+
+    def _maybe_send_resource_request(self) -> None:
+        pass
+
+
+class Trainer(ray.train.torch.TorchTrainer):
+    """Its controller runs in the process that calls fit(): a driver's, whose placement groups Ray removes when it dies."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        unneeded = (DatasetsCallback, PlacementGroupCleanerCallback)
+        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unneeded)]
+
+    def _initialize_and_run_controller(self, **arguments: Any) -> Any:
+        if isinstance(arguments["scaling_policy"], FixedScalingPolicy) and not look().gpus_to_come:
+            arguments["scaling_policy"] = _NoMachinesToCome(self.scaling_config)
+        controller = _Controller(**arguments)
+        asyncio.run(controller.run())
+        return controller.get_result()
