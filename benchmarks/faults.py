@@ -4,8 +4,10 @@ Each fault is real: processes are killed or stopped by signal, nodes leave a Ray
 server answers 503, the disk is a full tmpfs. tests/cluster/test_faults.py runs the same functions.
 """
 
+import io
 import json
 import logging
+import math
 import os
 import re
 import signal
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import psutil
+import torch
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
@@ -99,6 +102,11 @@ class Started:
             ended = next(((when, line) for when, line in self.lines if re.search(pattern, line)), None)
             assert ended is not None, f"it exited {self.process.returncode} without {pattern!r}:\n{self.text}"
 
+    def epochs_done(self, before: float = math.inf) -> int:
+        """Of a training: what it has told by then."""
+        told = [re.match(r"epoch +(\d+)/", line) for when, line in list(self.lines) if when < before]
+        return max((int(found[1]) for found in told if found), default=0)
+
     def end(self, code: int = 0) -> str:
         """Wait for its end; give all that it printed."""
         try:
@@ -138,10 +146,31 @@ def until(condition: Callable[[], Any], what: str, tell: Callable[[], str] = lam
     return value
 
 
-def gone(processes: list[psutil.Process]) -> int:
-    """How many of them are still there two minutes later at the latest: agents of a killed raylet take one."""
-    _, alive = psutil.wait_procs(processes, timeout=120)
-    return sum(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in alive)
+class Census:
+    """Notes every process that this one starts, directly or not, while inside."""
+
+    def __init__(self) -> None:
+        self.seen: set[psutil.Process] = set()
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while not self.over.wait(0.5):
+            with suppress(psutil.NoSuchProcess):
+                self.seen |= set(psutil.Process().children(recursive=True))
+
+    def left(self) -> int:
+        """How many are still there, two minutes later at the latest: agents of a killed raylet take one."""
+        _, alive = psutil.wait_procs(self.seen, timeout=120)
+        return sum(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in alive)
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.thread.join()
 
 
 def workers_of(processes: list[psutil.Process]) -> list[psutil.Process]:
@@ -162,12 +191,28 @@ def mid_epoch(job: Started, after_epoch: int) -> float:
     return time.monotonic()
 
 
+def training(folder: Path, *more: object, workers: object = 2, **how: Any) -> Started:
+    """By so many workers; 0 is a plain training."""
+    module, share = ("cluster.train", ("--workers", workers)) if workers else ("fmnist.train", ())
+    return Started(folder, module, *TRAIN, *share, "--name", "run", *more, **how)
+
+
 @dataclass
 class Bench:
     """A folder for everything, and the undisturbed run that others are compared with."""
 
     folder: Path
     reference: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    censuses: dict[str, Census] = field(default_factory=dict[str, Census])
+
+    def suffer(self, name: str) -> "Row":
+        """A row of the table; `left_over` comes later."""
+        with self.censuses.setdefault(name, Census()):
+            return {"fault": name, "what": FAULTS[name].__doc__, **FAULTS[name](self)}
+
+    def left_over(self) -> dict[str, int]:
+        """Processes of each fault that are still there."""
+        return {name: census.left() for name, census in self.censuses.items()}
 
     def fresh(self, name: str) -> Path:
         folder = self.folder / name
@@ -179,7 +224,7 @@ class Bench:
         name = f"undisturbed{workers}"
         if name not in self.reference:
             folder = self.fresh(name)
-            with Started(folder, "cluster.train", *TRAIN, "--workers", workers, "--name", "run") as job:
+            with training(folder, workers=workers) as job:
                 job.end()
             self.reference[name] = (folder / "runs/run/best/model.safetensors").read_bytes()
         return self.reference[name]
@@ -213,7 +258,7 @@ def fault(function: Fault) -> Fault:
     return function
 
 
-def recovery(job: Started, at: float, said: str, done: int) -> Row:
+def recovery(job: Started, at: float, said: str) -> Row:
     """Of a job that goes on by itself: when it noticed, from which epoch it went on, when the next was done."""
     noticed, line = job.wait_line(said, at)
     resumed, going = job.wait_line("going on after epoch", at)
@@ -222,114 +267,113 @@ def recovery(job: Started, at: float, said: str, done: int) -> Row:
     return {
         "said": line,
         "detected_s": round(noticed - at, 1),
-        "epochs_lost": done - again,
+        "epochs_lost": max(job.epochs_done(resumed) - again, 0),  # it may have been saved and not yet told
         "recovered_s": round(finished - at, 1),
     }
+
+
+def hurt_worker(bench: Bench, how: signal.Signals, said: str) -> Row:
+    """Send one of two workers a signal in the middle of an epoch."""
+    folder = bench.fresh(f"worker_{how.name}")
+    limit = {"RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(HANG_S)}
+    with training(folder, environ=limit) as job:
+        at = mid_epoch(job, 2)
+        workers_of(job.below())[-1].send_signal(how)
+        row = recovery(job, at, said)
+        job.end()
+    return row | {"same_weights": bench.same(folder / "runs/run", 2)}
 
 
 @fault
 def worker_killed(bench: Bench) -> Row:
     """kill -9 of one of two workers in the middle of an epoch"""
-    folder = bench.fresh("worker_killed")
-    with Started(folder, "cluster.train", *TRAIN, "--workers", 2, "--name", "run") as job:
-        at = mid_epoch(job, 2)
-        everything = job.below()
-        workers_of(everything)[-1].kill()
-        row = recovery(job, at, "starting workers anew", 2)
-        job.end()
-        left = gone(everything)
-    return row | {"left_over": left, "same_weights": bench.same(folder / "runs/run", 2)}
+    return hurt_worker(bench, signal.SIGKILL, "starting workers anew")
 
 
 @fault
 def worker_hangs(bench: Bench) -> Row:
     """SIGSTOP of one of two workers: it neither answers nor dies"""
-    folder = bench.fresh("worker_hangs")
-    limit = {"RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(HANG_S)}
-    with Started(folder, "cluster.train", *TRAIN, "--workers", 2, "--name", "run", environ=limit) as job:
+    return hurt_worker(bench, signal.SIGSTOP, "has not answered for")
+
+
+def lose_node(bench: Bench, workers: str, said: str, replace: bool) -> tuple[Row, Path]:
+    """Remove one of two nodes in the middle of an epoch; give the run folder too."""
+    runs = bench.fresh(f"node_lost_{'replaced' if replace else 'elastic'}") / "runs"
+    with (
+        nodes({}, {}) as cluster,
+        training(runs.parent, "--address", cluster.address, "--storage", runs, workers=workers) as job,
+    ):
         at = mid_epoch(job, 2)
-        everything = job.below()
-        workers_of(everything)[-1].send_signal(signal.SIGSTOP)
-        row = recovery(job, at, "has not answered for", 2)
-        job.end()
-        left = gone(everything)
-    return row | {"left_over": left, "same_weights": bench.same(folder / "runs/run", 2)}
+        cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+        if replace:
+            job.wait_line("waiting for room for 2 workers", at)
+            time.sleep(10)
+            cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
+        row = recovery(job, at, "starting workers anew")
+        told = job.end()
+    assert said in told, told
+    return row, runs / "run"
 
 
 @fault
 def node_lost_elastic(bench: Bench) -> Row:
     """one of two nodes gone, --workers 1:2"""
-    folder = bench.fresh("node_lost_elastic")
-    with nodes({}, {}) as cluster:
-        arguments = (*TRAIN, "--workers", "1:2", "--address", cluster.address, "--storage", folder / "runs", "--name", "run")
-        with Started(folder, "cluster.train", *arguments) as job:
-            at = mid_epoch(job, 2)
-            cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
-            row = recovery(job, at, "starting workers anew", 2)
-            said = job.end()
-    assert "with 1 worker" in said, said
-    return row | {"left_over": None, "same_weights": None}
+    row, _ = lose_node(bench, "1:2", "with 1 worker", replace=False)
+    return row | {"same_weights": None}
 
 
 @fault
 def node_lost_and_replaced(bench: Bench) -> Row:
     """one of two nodes gone, --workers 2; another comes 10 s after the job says that it waits for room"""
-    folder = bench.fresh("node_lost_and_replaced")
-    with nodes({}, {}) as cluster:
-        arguments = (*TRAIN, "--workers", 2, "--address", cluster.address, "--storage", folder / "runs", "--name", "run")
-        with Started(folder, "cluster.train", *arguments) as job:
-            at = mid_epoch(job, 2)
-            cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
-            job.wait_line("waiting for room for 2 workers", at)
-            time.sleep(10)
-            cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
-            row = recovery(job, at, "starting workers anew", 2)
-            job.end()
-    return row | {"left_over": None, "same_weights": bench.same(folder / "runs/run", 2)}
+    row, run = lose_node(bench, "2", "with 2 workers", replace=True)
+    return row | {"same_weights": bench.same(run, 2)}
+
+
+@fault
+def plain_training_killed(bench: Bench) -> Row:
+    """kill -9 of fmnist.train, which has no Ray; then --resume"""
+    folder = bench.fresh("plain_training_killed")
+    with training(folder, workers=0) as job:
+        mid_epoch(job, 2)
+        job.kill()
+    return resume_training(folder, bench, job, workers=0)
 
 
 @fault
 def training_driver_killed(bench: Bench) -> Row:
     """kill -9 of the driver of a training; then --resume"""
     folder = bench.fresh("training_driver_killed")
-    with Started(folder, "cluster.train", *TRAIN, "--workers", 2, "--name", "run") as job:
+    with training(folder) as job:
         mid_epoch(job, 2)
-        everything = job.below()
         job.kill()
-        left = gone(everything)
-    return resume_training(folder, bench, 2) | {"left_over": left}
+    return resume_training(folder, bench, job)
 
 
 def resume_training(
-    folder: Path, bench: Bench, done: int, *changes: object, runs: str = "runs", environ: dict[str, str] | None = None
+    folder: Path, bench: Bench, dead: Started, *changes: object, runs: str = "runs", workers: int = 2, **how: Any
 ) -> Row:
-    """`--resume` of a training that ended after `done` epochs."""
+    """`--resume` of a training that ended."""
     at = time.monotonic()
-    with Started(folder, "cluster.train", "--workers", 2, "--name", "run", "--resume", *changes, environ=environ) as job:
+    with training(folder, "--resume", *changes, workers=workers, **how) as job:
         when, line = job.wait_line(r"epoch +\d/")
         again = int(re.findall(r"epoch +(\d)/", line)[0]) - 1
         job.end()
-    same = bench.same(folder / runs / "run", 2)
-    return {"epochs_lost": done - again, "recovered_s": round(when - at, 1), "same_weights": same}
+    same = bench.same(folder / runs / "run", workers)
+    return {"epochs_lost": max(dead.epochs_done() - again, 0), "recovered_s": round(when - at, 1), "same_weights": same}
 
 
 @fault
 def head_killed(bench: Bench) -> Row:
     """kill -9 of the head's GCS and raylet; then --resume on a new cluster, from the storage"""
     folder, storage = bench.fresh("head_killed"), bench.folder / "head_killed_storage"
-    with Started(folder, "cluster.train", *TRAIN, "--workers", 2, "--name", "run", "--storage", storage) as job:
+    with training(folder, "--storage", storage) as job:
         mid_epoch(job, 2)
-        everything = job.below()
-        for process in everything:
+        for process in job.below():
             if process.name() in ("gcs_server", "raylet"):
                 process.kill()
         time.sleep(3)
         job.kill()  # a driver lives on the head, and dies with it
-        left = gone(everything)
-    done = load_state(storage / "run/last.pt")["epoch"]
-    elsewhere = bench.fresh("head_killed_new_head")
-    row = resume_training(elsewhere, bench, done, "--storage", storage, runs=str(storage))
-    return row | {"left_over": left}
+    return resume_training(bench.fresh("head_killed_new_head"), bench, job, "--storage", storage, runs=str(storage))
 
 
 def trial_states(run: Path) -> dict[int, int]:
@@ -344,33 +388,6 @@ def trial_states(run: Path) -> dict[int, int]:
 def journal(run: Path) -> list[dict[str, Any]]:
     path = run / "search/trials.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-@fault
-def search_driver_killed(bench: Bench) -> Row:
-    """kill -9 of the driver of a search, some trials done and some running; then --resume"""
-    folder = bench.fresh("search_driver_killed")
-    run = folder / "runs/run"
-    with Started(folder, "tune.search", *SEARCH, "--name", "run") as job:
-        until(lambda: journal(run) and max(trial_states(run).values(), default=0) >= 2, "a trial done, another at epoch 2")
-        everything = job.below()
-        job.kill()
-        before, states = journal(run), trial_states(run)
-        left = gone(everything)
-    at = time.monotonic()
-    with Started(folder, "tune.search", "--name", "run", "--resume") as job:
-        when, _ = job.wait_line(r"^trial ")
-        job.end()
-    after = {trial["number"]: trial for trial in journal(run)}
-    again = {number: epochs - after[number]["resumed_after"] for number, epochs in states.items() if number in after}
-    return {
-        "said": "",
-        "trials_lost": sum(after[trial["number"]] != trial for trial in before),
-        "epochs_lost": max(again.values(), default=0),
-        "recovered_s": round(when - at, 1),
-        "left_over": left,
-        "same_weights": None,
-    }
 
 
 @fault
@@ -394,7 +411,6 @@ def trial_node_lost(bench: Bench) -> Row:
         "trials_lost": int(trial["outcome"] != "finished"),
         "epochs_lost": max(done - trial["resumed_after"], 0),
         "recovered_s": round(recovered - at, 1),
-        "left_over": None,
         "same_weights": None,
     }
 
@@ -419,6 +435,7 @@ class S3:
         self.server = make_server("127.0.0.1", 0, app, threaded=True)
         self.address = f"127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.call("POST", "/moto-api/reset")  # the process has one S3, whatever the number of servers
         self.call("PUT", "/runs")
 
     def call(self, method: str, path: str) -> bytes:
@@ -429,6 +446,20 @@ class S3:
             method, path, headers={"Authorization": "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request"}
         )
         return connection.getresponse().read()
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Trials of the search that are done, as far as the bucket knows."""
+        found = self.call("GET", "/runs/fmnist/run/search/trials.jsonl")
+        return [] if found.startswith(b"<") else [json.loads(line) for line in found.splitlines()]
+
+    def trial_states(self) -> dict[int, int]:
+        """Epochs done, by trial, as saved in the bucket."""
+        listed = self.call("GET", "/runs?list-type=2&prefix=fmnist/run/search/trial_").decode()
+        found: dict[int, int] = {}
+        for key, number in re.findall(r"<Key>(\S*?/trial_(\d+)/last\.pt)</Key>", listed):
+            with suppress(Exception):  # it is removed as the trial ends
+                found[int(number)] = torch.load(io.BytesIO(self.call("GET", f"/runs/{key}")), weights_only=True)["epoch"]
+        return found
 
     @property
     def place(self) -> str:
@@ -445,12 +476,36 @@ AWS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_EC2_METADATA
 
 
 @fault
+def search_driver_killed(bench: Bench) -> Row:
+    """kill -9 of the driver of a search, some trials done and some running; then --resume from S3 on another machine"""
+    with S3() as s3:
+        place = ("--storage", s3.place)
+        with Started(bench.fresh("search_driver_killed"), "tune.search", *SEARCH, *place, "--name", "run", environ=AWS) as job:
+            until(lambda: s3.journal() and max(s3.trial_states().values(), default=0) >= 2, "a trial done, another at epoch 2")
+            job.kill()
+            before, states = s3.journal(), s3.trial_states()
+        at, elsewhere = time.monotonic(), bench.fresh("search_elsewhere")
+        with Started(elsewhere, "tune.search", *place, "--name", "run", "--resume", environ=AWS) as job:
+            when, _ = job.wait_line(r"^trial ")
+            job.end()
+    after = {trial["number"]: trial for trial in journal(elsewhere / "runs/run")}
+    again = {number: epochs - after[number]["resumed_after"] for number, epochs in states.items() if number in after}
+    return {
+        "said": "",
+        "trials_lost": sum(after[trial["number"]] != trial for trial in before),
+        "epochs_lost": max(again.values(), default=0),
+        "recovered_s": round(when - at, 1),
+        "same_weights": None,
+    }
+
+
+@fault
 def storage_fails_a_minute(bench: Bench) -> Row:
     """S3 answers 503 for a minute"""
     folder = bench.fresh("storage_fails_a_minute")
     with (
         S3() as s3,
-        Started(folder, "cluster.train", *TRAIN, "--workers", 2, "--name", "run", "--storage", s3.place, environ=AWS) as job,
+        training(folder, "--storage", s3.place, environ=AWS) as job,
     ):
         at = mid_epoch(job, 2)
         s3.failing = True
@@ -458,15 +513,13 @@ def storage_fails_a_minute(bench: Bench) -> Row:
         time.sleep(max(at + OUTAGE_S - time.monotonic(), 0))
         s3.failing = False
         finished, _ = job.wait_line(r"epoch +3/", at)
-        everything = job.below()
         job.end()
-        left = gone(everything)
         listed = s3.call("GET", "/runs?list-type=2&prefix=fmnist/run/best/").decode()
     assert "model.safetensors" in listed, listed
     same = bench.same(folder / "runs/run", 2)
     times = {"detected_s": round(noticed - at, 1), "recovered_s": round(finished - at, 1)}
     restarts = job.text.count("going on after epoch")  # each would cost the epoch in flight
-    return {"said": said, "epochs_lost": restarts, "left_over": left, "same_weights": same} | times
+    return {"said": said, "epochs_lost": restarts, "same_weights": same} | times
 
 
 @fault
@@ -475,18 +528,14 @@ def storage_fails_for_good(bench: Bench) -> Row:
     folder = bench.fresh("storage_fails_for_good")
     patience = AWS | {"FMNIST_STORAGE_PATIENCE_S": str(PATIENCE_S)}
     with S3() as s3:
-        with Started(
-            folder, "cluster.train", *TRAIN, "--workers", 2, "--name", "run", "--storage", s3.place, environ=patience
-        ) as job:
+        with training(folder, "--storage", s3.place, environ=patience) as job:
             at = mid_epoch(job, 2)
             s3.failing = True
-            everything = job.below()
             said = job.end(1).splitlines()[-1]
-            ended, left = time.monotonic(), gone(everything)
+            ended = time.monotonic()
         s3.failing = False
-        elsewhere = bench.fresh("storage_fails_elsewhere")
-        row = resume_training(elsewhere, bench, 2, "--storage", s3.place, environ=AWS)
-    return row | {"said": said, "detected_s": round(ended - at, 1), "left_over": left}
+        row = resume_training(bench.fresh("storage_fails_elsewhere"), bench, job, "--storage", s3.place, environ=AWS)
+    return row | {"said": said, "detected_s": round(ended - at, 1)}
 
 
 @fault
@@ -496,43 +545,39 @@ def disk_full(bench: Bench) -> Row:
     script = "mkdir full && mount -t tmpfs -o size=1m none full && head -c 800k /dev/zero > full/big; "
     script += '"$@"; rm full/big; "$@" --resume && cp -r full/run saved'
     inside = ("unshare", "--mount", "sh", "-c", script, "sh")
-    with Started(folder, "cluster.train", *TRAIN, "--workers", 2, "--name", "run", "--storage", "full", prefix=inside) as job:
+    with training(folder, "--storage", "full", prefix=inside) as job:
         noticed, said = job.wait_line("error: ")
-        everything = job.below()
         when, line = job.wait_line(r"epoch +\d/", noticed)
         job.end()
-        left = gone(everything)
     again = int(re.findall(r"epoch +(\d)/", line)[0]) - 1
     times = {"detected_s": None, "recovered_s": round(when - noticed, 1)}
-    return {"said": said, "epochs_lost": 1 - again, "left_over": left, "same_weights": bench.same(folder / "saved", 2)} | times
+    return {"said": said, "epochs_lost": 1 - again, "same_weights": bench.same(folder / "saved", 2)} | times
 
 
 @fault
 def interrupted(bench: Bench) -> Row:
     """Ctrl-C; then --resume"""
     folder = bench.fresh("interrupted")
-    with Started(folder, "cluster.train", *TRAIN, "--workers", 2, "--name", "run") as job:
+    with training(folder) as job:
         at = mid_epoch(job, 2)
-        everything = job.below()
         job.process.send_signal(signal.SIGINT)
         said = job.end(130).splitlines()[-1]
-        ended, left = time.monotonic(), gone(everything)
-    return resume_training(folder, bench, 2) | {"said": said, "detected_s": round(ended - at, 1), "left_over": left}
+        ended = time.monotonic()
+    return resume_training(folder, bench, job) | {"said": said, "detected_s": round(ended - at, 1)}
 
 
 @fault
 def interrupted_twice(bench: Bench) -> Row:
     """Ctrl-C twice, half a second apart; then --resume"""
     folder = bench.fresh("interrupted_twice")
-    with Started(folder, "cluster.train", *TRAIN, "--workers", 2, "--name", "run") as job:
+    with training(folder) as job:
         at = mid_epoch(job, 2)
-        everything = job.below()
         job.process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         job.process.send_signal(signal.SIGINT)
         job.end(130)
-        ended, left = time.monotonic(), gone(everything)
-    return resume_training(folder, bench, 2) | {"detected_s": round(ended - at, 1), "left_over": left}
+        ended = time.monotonic()
+    return resume_training(folder, bench, job) | {"detected_s": round(ended - at, 1)}
 
 
 WRITER = """
@@ -561,7 +606,7 @@ def torn_checkpoint(bench: Bench) -> Row:
         found = load_state(state)
         assert found["weights"].eq(float(found["epoch"])).all()
         lost = max(lost, last - found["epoch"])
-    return {"said": "", "epochs_lost": lost, "left_over": None, "same_weights": None}
+    return {"said": "", "epochs_lost": lost, "same_weights": None}
 
 
 HEADINGS = ("fault", "detected in", "epochs lost", "trials lost", "recovered in", "left over", "weights as undisturbed", "it says")
@@ -573,9 +618,8 @@ def table(rows: list[Row]) -> Iterator[str]:
     for row in rows:
         detected, recovered = (f"{row[key]:g} s" if row.get(key) is not None else "" for key in ("detected_s", "recovered_s"))
         same = {True: "yes", False: "NO", None: ""}[row["same_weights"]]
-        left = "not counted" if row["left_over"] is None else row["left_over"]
         said = re.sub(r"/\S*/", "", row.get("said", "")).replace("|", "/")
-        cells = (row["what"], detected, row["epochs_lost"], row.get("trials_lost", ""), recovered, left, same, said)
+        cells = (row["what"], detected, row["epochs_lost"], row.get("trials_lost", ""), recovered, row["left_over"], same, said)
         yield "| " + " | ".join(map(str, cells)) + " |"
 
 
@@ -591,13 +635,9 @@ def main(options: Options) -> None:
         for key, function in FAULTS.items():
             if options.only in (None, key):
                 console.print(f"{key}: {function.__doc__}")
-                old[key] = {
-                    "fault": key,
-                    "what": function.__doc__,
-                    **function(bench),
-                    "ray": versions["ray"],
-                    "torch": versions["torch"],
-                }
+                old[key] = bench.suffer(key) | {name: versions[name] for name in ("ray", "torch")}
+        for key, left in bench.left_over().items():
+            old[key]["left_over"] = left
     rows = [old[key] for key in FAULTS if key in old]
     write_json(path, rows)
     lines = [

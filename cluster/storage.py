@@ -175,14 +175,17 @@ class Storage:
             raise InputError(f"storage={self.place!r} cannot be read: {str(error).splitlines()[0]}") from error
 
     @contextlib.contextmanager
-    def mirrored(self, run: Path, tell: Callable[[str], None]) -> Generator[None]:
+    def mirrored(self, run: Path, tell: Callable[[str], None]) -> Generator[Callable[[], None]]:
         """While inside, and once more at the end, copy to S3 what changes in the run folder; nothing to do elsewhere.
+
+        Yields:
+            what copies at once. Raises OSError if the storage does not answer.
 
         Raises:
             FailedError: the last copy failed for PATIENCE_S.
         """
         if not self.remote:
-            yield
+            yield lambda: None
             return
         mirror = _Mirror(run, self.address(run.name))
         done = threading.Event()
@@ -200,7 +203,7 @@ class Storage:
         thread = threading.Thread(target=copy, daemon=True)
         thread.start()
         try:
-            yield
+            yield mirror.push
         except BaseException:
             done.set()
             with contextlib.suppress(OSError):  # what happened is more worth telling
@@ -218,16 +221,20 @@ class _Mirror:
         self.folder = folder
         self.filesystem, self.path = _split(address)
         self.copied: dict[Path, tuple[int, int]] = {}
+        self.lock = threading.Lock()
 
     def push(self) -> None:
-        for file in sorted(self.folder.rglob("*")):
-            if file.name.startswith(".") or not file.is_file() or file.is_symlink():
-                continue
-            with contextlib.suppress(FileNotFoundError):  # it was renamed while we looked
-                stat = file.stat()
-                if self.copied.get(file) != (stat.st_mtime_ns, stat.st_size):
-                    _put(self.filesystem, f"{self.path}/{file.relative_to(self.folder)}", file.read_bytes())
-                    self.copied[file] = (stat.st_mtime_ns, stat.st_size)
+        with self.lock:
+            for file in sorted(self.folder.rglob("*")):
+                if file.is_file() and not file.is_symlink() and not file.name.startswith("."):
+                    with contextlib.suppress(FileNotFoundError):  # it was renamed while we looked
+                        self._copy(file)
+
+    def _copy(self, file: Path) -> None:
+        stat = file.stat()
+        if self.copied.get(file) != (stat.st_mtime_ns, stat.st_size):
+            _put(self.filesystem, f"{self.path}/{file.relative_to(self.folder)}", file.read_bytes())
+            self.copied[file] = (stat.st_mtime_ns, stat.st_size)
 
 
 def open_storage(place: str | None) -> Storage:

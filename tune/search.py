@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -127,7 +128,7 @@ def main(options: SearchOptions) -> None:
             return
         run = open_run(resumed.name if resumed else options.name, resume=options.resume, runs=storage.runs)
         job.done = read_trials(run / JOURNAL)
-        with storage.mirrored(run, console.print):
+        with storage.mirrored(run, console.print) as job.push:
             write_json(run / "config.json", mine)
             best = search(run, job, options.price_per_hour)
             retrain(run, job, best, load_test(folder, info))
@@ -154,6 +155,8 @@ class SearchJob:
     console: Console
     storage: Storage
     verbose: bool = False
+    push: Callable[[], None] = lambda: None
+    """Copies the run folder to the storage at once; OSError if that does not answer."""
 
     @property
     def base(self) -> TrainConfig:
@@ -246,6 +249,7 @@ def _run_trials(run: Path, job: SearchJob, plan: Plan) -> list[TrialRecord]:
 
     def forget(number: int) -> None:
         with contextlib.suppress(OSError):  # what is left of a trial that is done takes room, and does no harm
+            job.push()  # its line in the journal
             place.state(number).remove()
 
     view = SearchView(run, base, job.done, scheduler, plan, config.time_budget_s, job.console, live=live, forget=forget)

@@ -81,9 +81,9 @@ def aws(server: str, no_aws: None, quotas: Quotas, monkeypatch: pytest.MonkeyPat
     settings = {"AWS_ENDPOINT_URL": server, "AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "mine"}
     for name, value in (settings | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}).items():
         monkeypatch.setenv(name, value)
-    yield
-    for backends in (s3_backends, iam_backends):
+    for backends in (s3_backends, iam_backends):  # of the whole process: other tests have used them
         backends[ACCOUNT]["aws"].reset()
+    yield
     resource_cache.cache_clear()  # Ray's clients, which know this address
     client_cache.cache_clear()
 

@@ -20,18 +20,6 @@ SAID = {
 }
 
 
-TRIED = (
-    "torn_checkpoint",
-    "worker_killed",
-    "worker_hangs",
-    "node_lost_elastic",
-    "node_lost_and_replaced",
-    "storage_fails_for_good",
-    "interrupted",
-)
-"""Faults of FAULTS that have been seen to pass on a busy machine; the others are measured by the benchmark alone so far."""
-
-
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="fm", ignore_cleanup_errors=True) as folder:
@@ -41,11 +29,18 @@ def bench() -> Iterator[Bench]:
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("name", TRIED)
-def test_no_trial_and_no_whole_epoch_is_lost_and_nothing_is_left_over(name: str, bench: Bench) -> None:
-    row = FAULTS[name](bench)
+@pytest.mark.parametrize("name", FAULTS)
+def test_no_trial_and_no_whole_epoch_is_lost(name: str, bench: Bench) -> None:
+    row = bench.suffer(name)
     assert row["epochs_lost"] == 0
     assert row.get("trials_lost", 0) == 0
-    assert row["left_over"] in (0, None)  # None: not counted, for want of a list of the processes of other nodes
     assert row["same_weights"] is not False
     assert SAID.get(name, "") in row.get("said", "")
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
+def test_nothing_is_left_over(bench: Bench) -> None:
+    """Asked after all faults, since what Ray leaves behind may take a minute to go."""
+    assert bench.left_over() == dict.fromkeys(bench.censuses, 0)
