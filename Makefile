@@ -10,7 +10,7 @@ UV := $(VENV)/bin/uv
 READY := $(VENV)/ready
 DEMO := runs/demo
 
-.PHONY: demo test test-cluster check setup lock
+.PHONY: demo test test-cluster gpu-cluster check setup lock
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/export/benchmark.json
@@ -23,6 +23,10 @@ test: $(READY)
 test-cluster: $(READY)
 	tests/cluster/install.sh
 	$(PY) -m pytest -m bringup -s -rs
+
+# Where there are GPUs: what a machine without them cannot show; docs/results/gpu.md.
+gpu-cluster: $(READY)
+	$(PY) -m benchmarks.gpu
 
 check: $(READY)
 	$(VENV)/bin/ruff format --check .

@@ -234,7 +234,7 @@ def _in_a_line(text: str) -> str:
     """What Ray or PyTorch says of a death, without its guesses at the cause."""
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
     why = next((line for line in lines if "exit" in line or "node" in line.lower()), lines[-1])
-    why = re.sub(r"^.*Worker exit type", "Worker exit type", why)
+    why = re.sub(r"^.*Worker exit detail: ", "", why)
     return why.partition(" Some common causes")[0][:300]
 
 

@@ -141,11 +141,14 @@ class Desk:
         """Run it in the checkout; it must succeed."""
         return said(self.driver.run("env", f"--chdir={CHECKOUT}", *words, env=USER))
 
-    def submit(self, name: str, module: str, *arguments: object) -> str:
-        """Run a module as a job on the cluster; give what it and its workers printed."""
-        folders = ("--storage", SHARED / "runs", "--data", SHARED / "data")
+    def submit(
+        self, name: str, module: str, *arguments: object, storage: Path = SHARED / "runs"
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a module as a job on the cluster, and wait for its end."""
+        folders = ("--storage", storage, "--data", SHARED / "data")
         job = ("python", "-m", module, "--address", "auto", *folders, "--name", name, "--verbose", *arguments)
-        return self("ray", "job", "submit", "--address", URL, "--working-dir", ".", "--", *job)
+        words = ("ray", "job", "submit", "--address", URL, "--working-dir", ".", "--", *job)
+        return self.driver.run("env", f"--chdir={CHECKOUT}", *words, env=USER)
 
     def ask(self, path: str, *token: str) -> str:
         """What the dashboard answers: the status and the body."""
@@ -250,9 +253,14 @@ def test_two_hosts_from_ray_up_to_ray_down(small_data: Path) -> None:
         with cluster_up(desk):
             with ThreadPoolExecutor(1) as pool, phase("a training on both, strangers refused meanwhile"):
                 strangers = pool.submit(refused, desk)
-                output = desk.submit("first", "cluster.train", "--workers", 2, *LENET)
+                output = said(desk.submit("first", "cluster.train", "--workers", 2, *LENET))
                 strangers.result()
             assert hosts_of_ranks(desk.network, output) == both, output
+
+            with phase("a storage that the head alone sees"):
+                alone = desk.submit("third", "cluster.train", "--workers", 2, *LENET, storage=Path("/tmp/runs"))
+            assert alone.returncode
+            assert f"error: storage: node {desk.network.hosts[1].address} does not see /tmp/runs/" in alone.stdout
 
             # What is changed at the desk is what runs, without a new `ray up`.
             network_file = desk.home / "checkout/fmnist/models/lenet.py"
@@ -260,7 +268,7 @@ def test_two_hosts_from_ray_up_to_ray_down(small_data: Path) -> None:
             search = ("--preset", "demo", "--space", "space.toml", "--trials", 2, "--retrain-epochs", 1, "--time-budget-s", 0)
             base = ("--base.epochs", 1, "--base.train-images", 0, "--base.optimizer", "sgd")
             with phase("a search whose trials are DDP trainings, with changed code"):
-                output = desk.submit("second", "tune.search", "--workers-per-trial", 2, *search, *base)
+                output = said(desk.submit("second", "tune.search", "--workers-per-trial", 2, *search, *base))
             printed = [line for line in output.splitlines() if "RayTrainWorker" in line and " changed node" in line]
             assert {line.split(" changed ")[1].split()[0] for line in printed} == both, output
             assert all("/working_dir_files/" in line for line in printed)
@@ -279,5 +287,5 @@ def test_two_hosts_from_ray_up_to_ray_down(small_data: Path) -> None:
 def test_three_hosts_whose_names_do_not_resolve_to_their_addresses(small_data: Path) -> None:
     with machines(3, small_data, hostname_resolves=False) as desk, cluster_up(desk):
         with phase("a training on all three"):
-            output = desk.submit("first", "cluster.train", "--workers", 3, "--global-batch-size", 192, *LENET)
+            output = said(desk.submit("first", "cluster.train", "--workers", 3, "--global-batch-size", 192, *LENET))
         assert hosts_of_ranks(desk.network, output) == {"node1", "node2", "node3"}, output
