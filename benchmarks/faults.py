@@ -94,9 +94,9 @@ class Started:
         def found() -> tuple[float, str] | None:
             return next(((when, line) for when, line in list(self.lines) if when >= after and re.search(pattern, line)), None)
 
-        return until(lambda: found() or self._check_runs(pattern), f"a line with {pattern!r}", lambda: self.text)
+        return until(lambda: found() or self.check_runs(pattern), f"a line with {pattern!r}", lambda: self.text)
 
-    def _check_runs(self, pattern: str) -> None:
+    def check_runs(self, pattern: str) -> None:
         if self.process.poll() is not None:
             self.reader.join(5)
             ended = next(((when, line) for when, line in self.lines if re.search(pattern, line)), None)
@@ -234,16 +234,14 @@ class Bench:
 
 
 @contextmanager
-def nodes(*workers: dict[str, Any], dashboard: bool = False) -> Generator[Cluster]:
-    """A Ray cluster of several nodes on this machine: a head without CPUs, and the others."""
+def nodes(*workers: dict[str, Any], dashboard: bool = False) -> Generator[tuple[Cluster, list[Any]]]:
+    """A Ray cluster of several nodes on this machine: a head without CPUs, and the others, in this order."""
     os.environ["PYTHONPATH"] = str(ROOT)
     with tempfile.TemporaryDirectory(prefix="fm", ignore_cleanup_errors=True) as folder:  # a short path, for Ray's sockets
         head = {"num_cpus": 0, "temp_dir": folder, "include_dashboard": dashboard, "object_store_memory": MEMORY}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
-            for resources in workers:
-                cluster.add_node(num_cpus=1, object_store_memory=MEMORY, **resources)
-            yield cluster
+            yield cluster, [cluster.add_node(num_cpus=1, object_store_memory=MEMORY, **resources) for resources in workers]
         finally:
             cluster.shutdown()
 
@@ -300,11 +298,11 @@ def lose_node(bench: Bench, workers: str, said: str, replace: bool) -> tuple[Row
     """Remove one of two nodes in the middle of an epoch; give the run folder too."""
     runs = bench.fresh(f"node_lost_{'replaced' if replace else 'elastic'}") / "runs"
     with (
-        nodes({}, {}) as cluster,
+        nodes({}, {}) as (cluster, (_, second)),
         training(runs.parent, "--address", cluster.address, "--storage", runs, workers=workers) as job,
     ):
         at = mid_epoch(job, 2)
-        cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+        cluster.remove_node(second, allow_graceful=False)
         if replace:
             job.wait_line("waiting for room for 2 workers", at)
             time.sleep(10)
@@ -395,14 +393,14 @@ def trial_node_lost(bench: Bench) -> Row:
     """the node gone that holds the driver of a running DDP trial"""
     folder = bench.fresh("trial_node_lost")
     run = folder / "runs/run"
-    with nodes({"resources": {"driver": 1}}, {}, {}, dashboard=True) as cluster:
+    with nodes({"resources": {"driver": 1}}, {}, {}, dashboard=True) as (cluster, (drivers, *_)):
         arguments = (*SEARCH, "--workers-per-trial", 2, "--address", cluster.address, "--storage", folder / "runs", "--name", "run")
         with Started(folder, "tune.search", *arguments, "--trials", 1) as job:
-            until(lambda: trial_states(run).get(0, 0) >= 2, "the trial at epoch 2", lambda: job.text)
+            until(lambda: trial_states(run).get(0, 0) >= 2 or job.check_runs("epoch 2"), "the trial at epoch 2", lambda: job.text)
             done, at = trial_states(run)[0], time.monotonic()
-            cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
+            cluster.remove_node(drivers, allow_graceful=False)
             cluster.add_node(num_cpus=1, resources={"driver": 1}, object_store_memory=MEMORY)
-            until(lambda: trial_states(run).get(0, 0) > done or journal(run), "its next epoch", lambda: job.text)
+            until(lambda: trial_states(run).get(0, 0) > done or journal(run) or job.check_runs("more"), "more", lambda: job.text)
             recovered = time.monotonic()
             job.end()
     (trial,) = journal(run)
@@ -481,7 +479,10 @@ def search_driver_killed(bench: Bench) -> Row:
     with S3() as s3:
         place = ("--storage", s3.place)
         with Started(bench.fresh("search_driver_killed"), "tune.search", *SEARCH, *place, "--name", "run", environ=AWS) as job:
-            until(lambda: s3.journal() and max(s3.trial_states().values(), default=0) >= 2, "a trial done, another at epoch 2")
+            until(
+                lambda: (s3.journal() and max(s3.trial_states().values(), default=0) >= 2) or job.check_runs("a trial done"),
+                "a trial done, another at epoch 2",
+            )
             job.kill()
             before, states = s3.journal(), s3.trial_states()
         at, elsewhere = time.monotonic(), bench.fresh("search_elsewhere")

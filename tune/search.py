@@ -241,7 +241,7 @@ def search(run: Path, job: SearchJob, price_per_hour: float = 0.0) -> TrialRecor
 
 def _run_trials(run: Path, job: SearchJob, plan: Plan) -> list[TrialRecord]:
     config, base = job.config, job.base
-    place = Place(job.storage, run, versions())
+    place = Place(job.storage, run.absolute(), versions())  # workers have another working directory
     scheduler = Asha(
         config.grace_epochs, config.reduction_factor, base.epochs, {record.number: record.curve for record in job.done}
     )
