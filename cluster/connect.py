@@ -16,6 +16,7 @@ for name, value in {
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",  # it would put its own handlers on our process
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # reports pass one per interval: 2 s by default
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",  # a worker that hangs counts as dead after it: 10 minutes by default
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "10",  # how long the others then wait for it: 30 s by default
 }.items():
     os.environ.setdefault(name, value)
 
