@@ -432,8 +432,8 @@ class S3:
 
         self.server = make_server("127.0.0.1", 0, app, threaded=True)
         self.address = f"127.0.0.1:{self.server.server_port}"
+        self.prefix = f"fmnist{self.server.server_port}"  # the process has one S3, whatever the number of servers
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.call("POST", "/moto-api/reset")  # the process has one S3, whatever the number of servers
         self.call("PUT", "/runs")
 
     def call(self, method: str, path: str) -> bytes:
@@ -447,12 +447,12 @@ class S3:
 
     def journal(self) -> list[dict[str, Any]]:
         """Trials of the search that are done, as far as the bucket knows."""
-        found = self.call("GET", "/runs/fmnist/run/search/trials.jsonl")
+        found = self.call("GET", f"/runs/{self.prefix}/run/search/trials.jsonl")
         return [] if found.startswith(b"<") else [json.loads(line) for line in found.splitlines()]
 
     def trial_states(self) -> dict[int, int]:
         """Epochs done, by trial, as saved in the bucket."""
-        listed = self.call("GET", "/runs?list-type=2&prefix=fmnist/run/search/trial_").decode()
+        listed = self.call("GET", f"/runs?list-type=2&prefix={self.prefix}/run/search/trial_").decode()
         found: dict[int, int] = {}
         for key, number in re.findall(r"<Key>(\S*?/trial_(\d+)/last\.pt)</Key>", listed):
             with suppress(Exception):  # it is removed as the trial ends
@@ -461,7 +461,7 @@ class S3:
 
     @property
     def place(self) -> str:
-        return f"s3://runs/fmnist?region=us-east-1&scheme=http&endpoint_override={self.address}"
+        return f"s3://runs/{self.prefix}?region=us-east-1&scheme=http&endpoint_override={self.address}"
 
     def __enter__(self) -> Self:
         return self
@@ -515,7 +515,7 @@ def storage_fails_a_minute(bench: Bench) -> Row:
         s3.failing = False
         finished, _ = job.wait_line(r"epoch +3/", at)
         job.end()
-        listed = s3.call("GET", "/runs?list-type=2&prefix=fmnist/run/best/").decode()
+        listed = s3.call("GET", f"/runs?list-type=2&prefix={s3.prefix}/run/best/").decode()
     assert "model.safetensors" in listed, listed
     same = bench.same(folder / "runs/run", 2)
     times = {"detected_s": round(noticed - at, 1), "recovered_s": round(finished - at, 1)}
