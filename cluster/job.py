@@ -1,5 +1,6 @@
 """A DDP training under Ray Train, seen from the driver: place the workers, show their progress, bring the model home."""
 
+import logging
 import os
 import re
 import tempfile
@@ -275,6 +276,7 @@ class Watch:
         while self._hear(0.0):
             pass
         if self.failure is not None:
+            logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # its controller, in a thread here, is about to lose its Ray
             raise self.failure
         if (error := outcome.exception()) is not None:
             raise self._failed(error) from error
