@@ -2,6 +2,7 @@
 
 import logging
 import os
+import queue
 import re
 import tempfile
 import threading
@@ -18,7 +19,7 @@ import ray.exceptions
 import ray.train
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
-from ray.util.queue import Empty, Queue
+from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
@@ -36,7 +37,7 @@ from fmnist.models import Classifier, build_model
 from fmnist.progress import TrainingBar
 
 MAX_FAILURES = 3
-"""Times that workers may die before a job gives up; each costs at most the epoch in flight."""
+"""Times that workers may die within one epoch before a job gives up: a long one on spot machines survives any number."""
 LOST_PEER = ("Connection closed", "Connection reset", "Broken pipe", "Gloo", "NCCL")
 WAIT_TOLD_S = 20.0
 """A job that waits so long for its workers says so."""
@@ -136,9 +137,9 @@ class Trained:
 
 
 def make_trainer(
-    job: Job, placement: Placement, folder: str, callbacks: list[Any], kind: type[TorchTrainer] = Trainer
+    job: Job, placement: Placement, folder: str, callbacks: list[Any], kind: type[TorchTrainer], max_failures: int
 ) -> TorchTrainer:
-    """Args: folder: on the driver, for the little that Ray Train itself writes."""
+    """Args: folder: on the driver, for the little that Ray Train itself writes. max_failures: in all; -1 for any number."""
     elastic = (placement.min_workers, placement.workers) if placement.min_workers else placement.workers
     return kind(
         train_worker,
@@ -152,7 +153,7 @@ def make_trainer(
         run_config=ray.train.RunConfig(
             name="job",
             storage_path=folder,
-            failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=ray.train.FailureConfig(max_failures=max_failures),
             callbacks=callbacks,
         ),
     )
@@ -180,7 +181,7 @@ def fit(
 
     Raises:
         InputError: the training diverged, or the config does not fit the data or the workers.
-        FailedError: workers died more than MAX_FAILURES times, none came in time, or the storage failed.
+        FailedError: workers died more than MAX_FAILURES times within an epoch, none came in time, or the storage failed.
     """
     for count in placement.sizes:
         check_batches(config, train, count)
@@ -196,7 +197,7 @@ def fit(
         Board(board) as points,
         Watch(progress, bar, points, placement) as watch,
     ):
-        watch.wait_for(make_trainer(job, placement, folder, [_Deaths(progress)]).fit)
+        watch.wait_for(make_trainer(job, placement, folder, [_Deaths(progress)], Trainer, max_failures=-1).fit)
     saved = state.load()
     assert saved is not None, "every epoch saves the state"
     config = TrainConfig.from_dict(saved["config"])
@@ -248,7 +249,8 @@ class Watch:
     def __init__(self, progress: Queue, bar: TrainingBar, board: Board, placement: Placement) -> None:
         self.progress, self.bar, self.board, self.placement = progress, bar, board, placement
         self.failure: Exception | None = None
-        self.last_death = ""
+        self.deaths = 0
+        """Since the last whole epoch."""
         self.waiting_since: float | None = time.monotonic()
         """When workers were last asked for; None while they run."""
         self.told_of_waiting = False
@@ -285,10 +287,11 @@ class Watch:
         """Take what was said next; False if nothing was."""
         try:
             kind, what = self.progress.get(timeout=timeout_s) if timeout_s else self.progress.get_nowait()
-        except Empty:
+        except queue.Empty:
             self._mind_the_wait()
             return False
         if kind == "epoch":
+            self.deaths = 0
             self.bar.on_epoch(EpochMetrics(**what))
             self.board.on_epoch(what)
         elif kind == "step":
@@ -314,9 +317,12 @@ class Watch:
         self.waiting_since, self.told_of_waiting = None, False
 
     def _on_death(self, reason: str) -> None:
+        self.deaths += 1
+        if self.deaths > MAX_FAILURES:
+            self.failure = FailedError(f"workers died {self.deaths} times within one epoch; last: {reason}")
+            return
         if self.waiting_since is not None and self.starts:
             return  # of the same death
-        self.last_death = reason
         self._say(f"{reason}; starting workers anew")
         self.waiting_since = time.monotonic()
 
@@ -339,10 +345,7 @@ class Watch:
         return fitting >= wanted
 
     def _failed(self, error: BaseException) -> BaseException:
-        if isinstance(error, ray.train.WorkerGroupError):
-            reason = reason_of(error.worker_failures) if error.worker_failures else self.last_death
-            return FailedError(f"workers died {MAX_FAILURES + 1} times; last: {reason}")
-        if isinstance(error, (ray.train.ControllerError, ray.exceptions.RayError)):
+        if isinstance(error, (ray.train.TrainingFailedError, ray.exceptions.RayError)):
             lines = [line for line in str(error).splitlines() if line.strip()]
             return FailedError(f"Ray Train failed: {lines[-1] if lines else error!r}")
         return error

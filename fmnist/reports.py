@@ -20,7 +20,7 @@ FACTORS = {
 }
 """Report D's comparisons: the values of each factor, and whose groups they are."""
 CURVES: dict[Report, tuple[str, ...]] = {
-    "A": ("a-lenet5-sgd", "a-alexnet-sgd", "a-vgg16-sgd", "a-vgg16-default-init", "a-mycnn-sgd", "a-mycnn-fixed-sgd"),
+    "A": ("a-lenet5-sgd", "a-alexnet-sgd", "a-mycnn-sgd", "a-mycnn-fixed-sgd"),
     "B": ("b-cnn", "b-cnn-published", "b-cnn-plain", "b-resnet18-published", "b-resnet18-scratch"),
     "C": ("c-vgg", "c-vgg-dropout", "c-vgg-weighted"),
 }
@@ -43,19 +43,24 @@ Written by `python -m fmnist.reproduce`; one experiment again: `python -m fmnist
 - Training accuracy is the running one of the epoch whose weights are kept, macro averages weigh every class alike, AUROC is the
   mean over the classes of one against the rest. Weight decay leaves out biases and batch norm's weights.
 - *images/s* is the median over the epochs, augmentation included. Where another process ran on the same core, as it did for the
-  rows of "1 thread", it is a lower bound, and no measure of the network.
+  rows of "1 thread", it is a lower bound, and no measure of the network. *Hardware* is a number of this list:
 """
+
+
+def known_rows(path: Path = REPORTS) -> list[Row]:
+    """The rows of the table, from whichever machine."""
+    known = path.with_suffix(".json")
+    return read_json(known) if known.exists() else []
 
 
 def write_reports(rows: list[Row], path: Path = REPORTS) -> None:
     """Put the rows in the place of those of the same recipe, seed and data that are there, and write both files."""
-    known = path.with_suffix(".json")
-    merged = {_key(row): row for row in (read_json(known) if known.exists() else [])} | {_key(row): row for row in rows}
+    merged = {_key(row): row for row in known_rows(path)} | {_key(row): row for row in rows}
     order = list(RECIPES | ENSEMBLES)
     every = sorted(
         (row for row in merged.values() if row["recipe"] in order), key=lambda row: (order.index(row["recipe"]), _key(row))
     )
-    write_json(known, every)
+    write_json(path.with_suffix(".json"), every)
     write_atomic(path, "\n".join(render(every)) + "\n")
 
 
@@ -106,24 +111,35 @@ def _point(rows: list[Row], recipe: str, key: str) -> Point:
 def render(rows: list[Row]) -> Iterator[str]:
     """The lines of reports.md."""
     yield HEAD
-    machines = sorted({f"{row['hardware']} ({row['precision']}, torch {row['torch']})" for row in rows if "precision" in row})
-    yield f"Hardware: {'; '.join(machines) or 'none yet'}.\n"
+    machines = _machines(rows)
+    yield "\n".join(f"{number}. {machine}" for number, machine in enumerate(machines, start=1)) or "none yet"
+    yield ""
     own = [row for row in rows if row["data"] == "Fashion-MNIST"]
     for report, title in TITLES.items():
         yield f"## {report}. {title}\n"
-        yield from _report(report, own)
+        yield from _report(report, own, machines)
     yield from _other_data([row for row in rows if row["data"] != "Fashion-MNIST"])
 
 
-def _report(report: Report, rows: list[Row]) -> Iterator[str]:
+def _machine(row: Row) -> str:
+    return f"{row['hardware']} ({row['precision']}, torch {row['torch']})"
+
+
+def _machines(rows: list[Row]) -> list[str]:
+    return sorted({_machine(row) for row in rows if "precision" in row})
+
+
+def _report(report: Report, rows: list[Row], machines: list[str]) -> Iterator[str]:
     experiments = {name: chosen for name, chosen in (RECIPES | ENSEMBLES).items() if chosen.report == report}
     given = {key for chosen in experiments.values() if isinstance(chosen, Recipe) for key in chosen.reported}
     scores = [key for key in SCORES if key in given or key == "images_per_s"]
     names = [f"{SCORES[key][0]}{', report → ours' if key in given else ''}" for key in scores]
-    yield _cells(["recipe", "what", "test, report", "test, ours", "difference", "validation", *names, "AUROC", "epochs", "runs"])
-    yield f"|---|---|{'---:|' * (7 + len(names))}"
+    yield _cells(
+        ["recipe", "what", "test, report", "test, ours", "difference", "validation", *names, "AUROC", "epochs", "runs", "hardware"]
+    )
+    yield f"|---|---|{'---:|' * (8 + len(names))}"
     for name, chosen in experiments.items():
-        yield _line(name, chosen, [row for row in rows if row["recipe"] == name], scores, given)
+        yield _line(name, chosen, [row for row in rows if row["recipe"] == name], scores, given, machines)
     yield ""
     yield from _differences(experiments, rows)
     if report == "D":
@@ -142,13 +158,14 @@ def _report(report: Report, rows: list[Row]) -> Iterator[str]:
     yield ""
 
 
-def _line(name: str, chosen: Recipe | Ensemble, own: list[Row], scores: list[str], given: set[str]) -> str:
+def _line(name: str, chosen: Recipe | Ensemble, own: list[Row], scores: list[str], given: set[str], machines: list[str]) -> str:
     reported = chosen.reported if isinstance(chosen, Recipe) else {}
     theirs, ours = reported.get("test_accuracy"), _mean(own, "test_accuracy")
     start = [name, chosen.about, _percent(theirs)]
     if ours is None:
-        return _cells([*start, "not run yet", *[""] * (len(scores) + 5)])
+        return _cells([*start, "not run yet", *[""] * (len(scores) + 6)])
     between = [_theirs_and_ours(key, reported, own, key in given) for key in scores]
+    trained = [row for row in own if "precision" in row]  # an ensemble's members were, not it
     return _cells([
         *start,
         f"**{_mean_and_deviation(own, 'test_accuracy')}**",
@@ -158,6 +175,7 @@ def _line(name: str, chosen: Recipe | Ensemble, own: list[Row], scores: list[str
         f"{_mean(own, 'auroc'):.4f}",
         _epochs(chosen, own) if isinstance(chosen, Recipe) else "",
         str(len(own)),
+        ", ".join(str(number) for number, machine in enumerate(machines, start=1) if machine in map(_machine, trained)),
     ])  # fmt: skip
 
 

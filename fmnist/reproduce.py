@@ -32,7 +32,7 @@ from fmnist.lock import let_go
 from fmnist.models import count_parameters
 from fmnist.plan import measure_speed
 from fmnist.recipes import ENSEMBLES, RECIPES, Ensemble, Recipe, Report
-from fmnist.reports import REPORTS, draw, write_reports
+from fmnist.reports import REPORTS, draw, known_rows, write_reports
 from fmnist.run import RUNS, environment, read_json, write_json
 from fmnist.summary import stage
 from fmnist.train import STATE_FILE, train_in
@@ -47,9 +47,10 @@ EVALUATION_SHARE = 1.1
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Run the experiments of the five reports, cheapest first, and write docs/results/reports.md: our figure beside theirs.
+    """Run the experiments of the five reports, and write docs/results/reports.md: our figure beside theirs.
 
-    Interrupted or killed, the same command goes on where it stopped.
+    What the table lacks comes first; of that the first seeds, and of those the cheapest. Interrupted or killed, the same command
+    goes on where it stopped; on another machine --missing goes on with the rows that are there.
 
     Example: python -m fmnist.reproduce --report E --seeds 3
     """
@@ -62,10 +63,12 @@ class Options:
     """Runs of each experiment; one of every experiment comes before the second of any."""
     time_budget: float | None = None
     """Stop after so many minutes; begin nothing that is not expected to end by then."""
+    missing: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Only what docs/results/reports.json has no row of, whichever machine the others are from."""
     full: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Train the big networks for all their epochs on a CPU too, where they take hours; always so on a GPU."""
     list: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Show what is done, what is left and the minutes it will take, and stop."""
+    """Show what is done here, what the table has, what is left and the minutes it will take, and stop."""
     source: Annotated[Source, tyro.conf.arg(name="")] = NOT_NAMED
 
 
@@ -85,6 +88,15 @@ class Task:
             return False
         saved = TrainConfig.from_dict(read_json(self.folder / "config.json")["train"])
         return saved.replace(precision=self.config.precision, validation_images=self.config.validation_images) == self.config
+
+
+def in_table(task: Task, info: DataInfo) -> bool:
+    """Whether docs/results/reports.json has a row of it, with at least as many epochs; from whichever machine."""
+    return any(
+        (row["recipe"], row["seed"], row["data"]) == (task.name, task.seed, info.name) and row["epochs"] >= task.config.epochs
+        for row in known_rows()
+        if "epochs" in row
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,9 +260,11 @@ def main(options: Options) -> None:
     info = load_info(folder)
     data = Data(folder, info, load_train(folder, info))
     tasks = plan_tasks(experiments, options.seeds, options.full, info)
+    if options.missing:
+        tasks = [task for task in tasks if not in_table(task, info)]
     expected = expected_seconds(tasks, data, console)
     if options.list:
-        show_list(experiments, tasks, expected, console)
+        show_list(experiments, tasks, expected, info, console)
         return
     run_all(experiments, tasks, expected, data, options, console)
 
@@ -269,7 +283,8 @@ def run_all(
         f"{len(expected)} of {len(tasks)} trainings left: about {sum(expected.values()) / 60:.0f} minutes on {hardware()}"
     )
     collect(experiments, options.seeds, tasks, data)
-    for number, task in enumerate(sorted(expected, key=lambda task: (task.seed, expected[task])), start=1):
+    order = sorted(expected, key=lambda task: (in_table(task, data.info), task.seed, expected[task]))
+    for number, task in enumerate(order, start=1):
         if task.done:
             continue  # another process that works on the same list was faster
         if time.monotonic() + expected[task] > deadline:
@@ -291,7 +306,7 @@ def run_all(
             break
     done = {name: FOLDER / f"{name}-seed0" for name in RECIPES if (FOLDER / f"{name}-seed0" / ROW).exists()}
     histories = {name: read_json(folder / "best/metrics.json")["epochs"] for name, folder in done.items()}
-    draw(read_json(REPORTS.with_suffix(".json")), histories)
+    draw(known_rows(), histories)
     collect(experiments, options.seeds, tasks, data)  # once more: the page shows the figures that are there
     console.print(f"written: {REPORTS}")
 
@@ -306,14 +321,19 @@ def collect(experiments: dict[str, Recipe | Ensemble], seeds: int, tasks: Iterab
     write_reports(rows)
 
 
-def show_list(experiments: dict[str, Recipe | Ensemble], tasks: list[Task], expected: dict[Task, float], console: Console) -> None:
-    """What is done here, and how long the rest takes."""
-    table = Table("recipe", "what", "seeds done", "minutes left", box=None, pad_edge=False)
+def show_list(
+    experiments: dict[str, Recipe | Ensemble], tasks: list[Task], expected: dict[Task, float], info: DataInfo, console: Console
+) -> None:
+    """What is done here and in the table, and how long the rest takes."""
+    table = Table("recipe", "what", "done here", "in the table", "minutes left", box=None, pad_edge=False)
     for name, chosen in experiments.items():
         own = [task for task in tasks if task.name == name]
-        left = sum(expected.get(task, 0.0) for task in own) / 60
-        done = f"{sum(task.done for task in own)} of {len(own)}" if own else "of its members"
-        table.add_row(name, f"{chosen.report}: {chosen.about}", done, f"{left:.1f}" if own else "")
+        if own:
+            done, known = (sum(map(test, own)) for test in (lambda task: task.done, lambda task: in_table(task, info)))
+            left = sum(expected.get(task, 0.0) for task in own) / 60
+            table.add_row(name, f"{chosen.report}: {chosen.about}", f"{done} of {len(own)}", str(known), f"{left:.1f}")
+        elif isinstance(chosen, Ensemble):
+            table.add_row(name, f"{chosen.report}: {chosen.about}", "of its members", "", "")
     console.print(table)
     console.print(f"{len(expected)} trainings left, about {sum(expected.values()) / 60:.0f} minutes on {hardware()}")
 

@@ -9,7 +9,7 @@ from ray.train._internal.session import get_session
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from cluster.job import Placement, make_trainer
+from cluster.job import MAX_FAILURES, Placement, make_trainer
 from cluster.worker import Job
 from fmnist.config import TrainConfig
 from tune.trial import Place, tell_again
@@ -25,7 +25,7 @@ def run_ddp_trial(params: dict[str, Any], *, base: TrainConfig, job: Job, placem
     tell_again(file.load())
     job = dataclasses.replace(job, config=config, state=file)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        make_trainer(job, placement, folder, [TuneReportCallback()], TorchTrainer).fit()
+        make_trainer(job, placement, folder, [TuneReportCallback()], TorchTrainer, MAX_FAILURES).fit()
     # This function must not return while a report is queued: Ray Tune and the end of its thread would wait for each other.
     queue = get_session()._get_or_create_inter_actor_queue()  # pyright: ignore
     deadline = time.monotonic() + DRAIN_S

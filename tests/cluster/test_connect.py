@@ -1,11 +1,18 @@
+import io
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from cluster.connect import Resources
-from cluster.job import Placement, place
-from fmnist.errors import InputError
+from cluster.job import MAX_FAILURES, Placement, Watch, place
+from fmnist.board import Board
+from fmnist.errors import FailedError, InputError
+from fmnist.loop import EpochMetrics
+from fmnist.progress import TrainingBar
 from tests.conftest import Outcome
 
 
@@ -65,6 +72,31 @@ def test_gpus_asked_for_where_there_are_none() -> None:
     with pytest.raises(InputError, match="gpus_per_worker=1: the cluster has 8 CPU threads, 0 GPUs; give 0"):
         place(Resources((8,)), "1", 1.0)
     assert place(Resources((8,), 2), "4", 0) == Placement(4, 2)
+
+
+def test_workers_may_die_often_but_not_within_an_epoch(tmp_path: Path) -> None:
+    start, died = ("start", {"epochs_done": 0, "workers": 2}), ("died", "worker 1 died: gone")
+    metrics = EpochMetrics(
+        epoch=1,
+        train_loss=1.0,
+        train_accuracy=0.5,
+        validation_loss=1.0,
+        validation_accuracy=0.5,
+        lr=0.1,
+        images_per_s=1.0,
+        seconds=1.0,
+    )
+    epoch = ("epoch", metrics.to_dict())
+    told: SimpleQueue[Any] = SimpleQueue()
+    for said in ([start, died] * MAX_FAILURES + [start, epoch]) * 3 + [start, died] * (MAX_FAILURES + 1):
+        told.put(said)
+    screen = io.StringIO()
+    with Board(tmp_path) as board:
+        bar = TrainingBar(3, "lenet", Console(file=screen, width=200))
+        watch = Watch(told, bar, board, Placement(2))  # pyright: ignore[reportArgumentType]
+        with pytest.raises(FailedError, match="workers died 4 times within one epoch; last: worker 1 died: gone"):
+            watch.wait_for(lambda: told.empty())
+    assert screen.getvalue().count("worker 1 died: gone; starting workers anew") == 4 * MAX_FAILURES
 
 
 def test_an_address_where_nothing_answers(call: Callable[..., Outcome], tmp_path: Path) -> None:

@@ -133,12 +133,18 @@ def line_of(text: str, recipe: str) -> list[str]:
 def test_the_table_gives_mean_deviation_and_difference() -> None:
     text = "\n".join(
         render(
-            [row("d-1", 0, 0.90), row("d-1", 1, 0.92), row("d-3", 0, 0.10), row("a-vgg16-sgd", 0, 0.9, epochs=3, shortened=True)]
+            [
+                row("d-1", 0, 0.90),
+                row("d-1", 1, 0.92, hardware="a fast one"),
+                row("d-3", 0, 0.10),
+                row("a-vgg16-sgd", 0, 0.9, epochs=3, shortened=True),
+            ]
         )
     )
     cells = line_of(text, "d-1")
     assert cells[2:6] == ["91.00", "**91.00 ± 1.41**", "+0.00", "91.00"]
-    assert cells[-1] == "2"
+    assert cells[-2:] == ["2", "1, 2"]
+    assert "\n1. a fast one (fp32, torch 2.0)\n2. a slow one (fp32, torch 2.0)\n" in text
     assert "71 → 60" in cells
     assert "90.00 → 91.00" in cells
     assert "**3 of 20**" in line_of(text, "a-vgg16-sgd")
@@ -147,6 +153,16 @@ def test_the_table_gives_mean_deviation_and_difference() -> None:
     assert "- d-3, -57.00:" in text
     assert "- d-1, +" not in text
     assert "| Shirt | 0.71 → 0.91 |" in text
+
+
+def test_missing_is_what_no_machine_has_done(call: Callable[..., Outcome], tmp_path: Path, small_data: Path) -> None:
+    (tmp_path / TABLE.parent).mkdir(parents=True)
+    name = small_data.name
+    write_reports([row("e-lenet-0.1", 0, 0.5, data=name), row("e-lenet-0.05", 0, 0.5, data=name, epochs=9)], tmp_path / TABLE)
+    for recipe, seeds, left in (("e-lenet-0.1", 1, 0), ("e-lenet-0.1", 3, 2), ("e-lenet-0.05", 1, 1), ("e-lenet-0.01", 1, 1)):
+        listed = call("fmnist.reproduce", "--recipe", recipe, "--seeds", seeds, "--missing", "--list")
+        assert f"{left} trainings left" in listed.output
+    assert "1 trainings left" in call("fmnist.reproduce", "--recipe", "e-lenet-0.1", "--list").output
 
 
 def test_rows_replace_those_of_the_same_recipe_seed_and_data_and_no_others(tmp_path: Path) -> None:
