@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+from unittest.mock import patch
 
 import psutil
 import torch
@@ -236,8 +237,11 @@ class Bench:
 @contextmanager
 def nodes(*workers: dict[str, Any], dashboard: bool = False) -> Generator[tuple[Cluster, list[Any]]]:
     """A Ray cluster of several nodes on this machine: a head without CPUs, and the others, in this order."""
-    os.environ["PYTHONPATH"] = str(ROOT)
-    with tempfile.TemporaryDirectory(prefix="fm", ignore_cleanup_errors=True) as folder:  # a short path, for Ray's sockets
+    with (
+        tempfile.TemporaryDirectory(prefix="fm", ignore_cleanup_errors=True) as folder,  # a short path, for Ray's sockets
+        patch.dict(os.environ, PYTHONPATH=str(ROOT), RAY_TMPDIR=folder),
+    ):
+        Path(folder, "ray").mkdir()  # for the file of the newest cluster's address, which is not to be this machine's
         head = {"num_cpus": 0, "temp_dir": folder, "include_dashboard": dashboard, "object_store_memory": MEMORY}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
@@ -317,6 +321,22 @@ def lose_node(bench: Bench, workers: str, said: str, replace: bool) -> tuple[Row
 def node_lost_elastic(bench: Bench) -> Row:
     """one of two nodes gone, --workers 1:2"""
     row, _ = lose_node(bench, "1:2", "with 1 worker", replace=False)
+    return row | {"same_weights": None}
+
+
+@fault
+def node_comes(bench: Bench) -> Row:
+    """not a fault: a second node comes while one worker trains, --workers 1:2"""
+    runs = bench.fresh("node_comes") / "runs"
+    with (
+        nodes({}) as (cluster, _),
+        training(runs.parent, "--address", cluster.address, "--storage", runs, "--epochs", 40, workers="1:2") as job,
+    ):
+        mid_epoch(job, 2)
+        cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
+        row = recovery(job, time.monotonic(), "going on after epoch .* with 2 workers")
+        job.process.send_signal(signal.SIGINT)
+        job.end(130)
     return row | {"same_weights": None}
 
 

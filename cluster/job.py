@@ -39,6 +39,8 @@ from fmnist.progress import TrainingBar
 MAX_FAILURES = 3
 """Times that workers may die within one epoch before a job gives up: a long one on spot machines survives any number."""
 LOST_PEER = ("Connection closed", "Connection reset", "Broken pipe", "Gloo", "NCCL")
+RESIZE_EVERY_S = 15.0
+"""How often an elastic job looks whether machines came: each new size costs the epoch in flight."""
 WAIT_TOLD_S = 20.0
 """A job that waits so long for its workers says so."""
 WAIT_S = 1800.0
@@ -149,6 +151,7 @@ def make_trainer(
             num_workers=elastic,  # pyright: ignore[reportArgumentType]
             use_gpu=placement.gpus_per_worker > 0,
             resources_per_worker=placement.share,
+            elastic_resize_monitor_interval_s=RESIZE_EVERY_S,
         ),
         run_config=ray.train.RunConfig(
             name="job",
