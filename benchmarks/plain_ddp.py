@@ -3,6 +3,7 @@
 `python -m torch.distributed.run --nproc-per-node 2 -m benchmarks.plain_ddp '{"model": "lenet", "validation_images": 5000}'`
 """
 
+import gc
 import json
 import os
 import sys
@@ -29,16 +30,21 @@ def main(config: TrainConfig, keep: Path | None = None) -> None:
         torch.cuda.set_device(device)
     if world_size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    train(config, device, rank, world_size, keep)
+    if world_size > 1:
+        gc.collect()  # a DDP module that outlives its process group makes gloo abort at the end, now and then
+        dist.destroy_process_group()
+
+
+def train(config: TrainConfig, device: torch.device, rank: int, world_size: int, keep: Path | None) -> None:
     folder = find_data()
     info = load_info(folder)
-    config, train, validation = split_train(config, load_train(folder, info))
-    for metrics, state in train_epochs(config, train, validation, classes=10, device=device, rank=rank, world_size=world_size):
+    config, training, validation = split_train(config, load_train(folder, info))
+    for metrics, state in train_epochs(config, training, validation, classes=10, device=device, rank=rank, world_size=world_size):
         if rank == 0:
             print(epoch_line(metrics, config.epochs, world_size), flush=True)
             if keep is not None and state.finished:
                 save_checkpoint(keep, state.model, state.config, info, {"epochs": []})
-    if world_size > 1:
-        dist.destroy_process_group()
 
 
 if __name__ == "__main__":

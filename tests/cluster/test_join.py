@@ -18,9 +18,9 @@ context = ray.init(address="local", num_cpus=2, object_store_memory=100_000_000,
 print(context.address_info["gcs_address"], flush=True)
 sys.stdin.read()
 """
-OTHER_RAY = """
-import ray, runpy, sys
-ray.__version__ = "2.59.0"
+OTHER = """
+import platform, ray, runpy, sys
+{change}
 sys.argv = ["cluster.train", *sys.argv[1:]]
 runpy.run_module("cluster.train", run_name="__main__", alter_sys=True)
 """
@@ -65,11 +65,26 @@ def test_a_wrong_token_and_another_version_are_told_in_a_line(
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_another_ray_is_told_in_a_line(command: CommandLine, tmp_path: Path, address: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "version"), [("ray.__version__ = '2.59.0'", "2.59.0"), ("platform.python_version = lambda: '3.9.1'", "3.9.1")]
+)
+def test_another_ray_or_python_is_told_in_a_line(
+    change: str, version: str, command: CommandLine, tmp_path: Path, address: str
+) -> None:
     command.environment.update(RAY_AUTH_TOKEN=TOKEN, RAY_AUTH_MODE="token")
-    words = [sys.executable, "-c", OTHER_RAY, "--address", address, "--validation-images", "500", "--train-images", "1000"]
+    words = [
+        sys.executable,
+        "-c",
+        OTHER.format(change=change),
+        "--address",
+        address,
+        "--validation-images",
+        "500",
+        "--train-images",
+        "1000",
+    ]
     done = subprocess.run(words, cwd=tmp_path, env=command.environment, capture_output=True, text=True)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "its versions are not ours" in done.stderr
-    assert "2.59.0" in done.stderr
+    assert version in done.stderr
     assert "Traceback" not in done.stderr
