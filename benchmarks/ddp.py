@@ -41,8 +41,9 @@ GOALS = "Goals: at least .97 of torchrun's images/s, the first step at most 6 s 
 class Options:
     """Compare cluster.train with torchrun and with Ray's example."""
 
-    models: tuple[str, ...] = ("lenet", "airnet")
-    workers: tuple[int, ...] = (1, 2)
+    models: tuple[str, ...] = ("lenet",)
+    workers: tuple[str, ...] = ("1x1", "1x2", "2x1")
+    """Workers, and CPU threads of each."""
     turns: int = 3
     epochs: int = 5
     train_images: int = 20_000
@@ -80,10 +81,10 @@ def run(way: str, config: TrainConfig, workers: int, folder: Path, turn: int) ->
         "RAY_TMPDIR": str(folder),
         "NO_COLOR": "1",
         "COLUMNS": "200",
-        "OMP_NUM_THREADS": str(max(cpu_threads() // workers, 1)),
+        "OMP_NUM_THREADS": str(config.threads),
     }
     started = time.monotonic()
-    name = f"{way}-{config.model}-{workers}-{turn}"
+    name = f"{way}-{config.model}-{workers}x{config.threads}-{turn}"
     with subprocess.Popen(
         words(way, config, workers, name), cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -106,10 +107,13 @@ def run(way: str, config: TrainConfig, workers: int, folder: Path, turn: int) ->
 
 
 def compare(options: Options, folder: Path) -> list[dict[str, Any]]:
-    cases = [(model, workers, turn) for turn in range(options.turns) for model in options.models for workers in options.workers]
-    found: dict[tuple[str, int, str], list[dict[str, float]]] = {}
+    for size in options.workers:
+        check(bool(re.fullmatch(r"[1-9]\d*x[1-9]\d*", size)), f"workers={size!r}: give workers x threads of each, such as 2x1")
+    cases = [(model, size, turn) for turn in range(options.turns) for model in options.models for size in options.workers]
+    found: dict[tuple[str, str, str], list[dict[str, float]]] = {}
     known: dict[str, dict[str, float]] = read_json(TURNS) if TURNS.exists() else {}
-    for model, workers, turn in track(cases, "turns"):
+    for model, size, turn in track(cases, "turns"):
+        workers, threads = map(int, size.split("x"))
         config = TrainConfig(
             model=model,
             epochs=options.epochs,
@@ -120,7 +124,7 @@ def compare(options: Options, folder: Path) -> list[dict[str, Any]]:
             lr=0.05,
             flip=False,
             shift=0,
-            threads=max(cpu_threads() // workers, 1),
+            threads=threads,
         )
         ways = WAYS if model == "lenet" else WAYS[:2]  # what the example's way costs shows on a network that costs little itself
         first = turn % len(ways)
@@ -129,17 +133,18 @@ def compare(options: Options, folder: Path) -> list[dict[str, Any]]:
             if key not in known:
                 known[key] = run(way, config, workers, folder, turn)
                 write_json(TURNS, known)
-            found.setdefault((model, workers, way), []).append(known[key])
+            found.setdefault((model, size, way), []).append(known[key])
     TURNS.unlink()
     rows: list[dict[str, Any]] = []
-    for (model, workers, way), turns in found.items():
-        beside = found[model, workers, "torchrun"]
+    for (model, size, way), turns in found.items():
+        beside = found[model, size, "torchrun"]
         row = {key: round(statistics.median(turn[key] for turn in turns), 1) for key in turns[0]}
         ratios = [a["images_per_s"] / b["images_per_s"] for a, b in zip(turns, beside, strict=True)]
         later = [a["first_step_s"] - b["first_step_s"] for a, b in zip(turns, beside, strict=True)]
         more = {"of_torchrun": round(statistics.median(ratios), 3), "first_step_later_s": round(statistics.median(later), 1)}
-        rows.append({"model": model, "workers": workers, "way": way, "turns": len(turns), **row, **more})
-    return sorted(rows, key=lambda row: (row["model"], row["workers"], WAYS.index(row["way"])))
+        workers, threads = map(int, size.split("x"))
+        rows.append({"model": model, "workers": workers, "threads": threads, "way": way, "turns": len(turns), **row, **more})
+    return sorted(rows, key=lambda row: (row["model"], row["workers"], row["threads"], WAYS.index(row["way"])))
 
 
 def batch_norm(options: Options, folder: Path) -> list[dict[str, Any]]:
@@ -177,17 +182,18 @@ def _page(rows: list[dict[str, Any]], where: str, options: Options) -> list[str]
         "",
         f"`python -m benchmarks.ddp` on {where}.",
         f"{options.epochs} epochs of {options.train_images:,} images, batch 256; medians of {options.turns} whole commands.",
-        "Two workers share the one core: this shows overhead, not speed-up.",
+        "Two workers share the one core: this shows overhead, not speed-up. Ray's own processes need a few per cent of a thread.",
+        "With one worker of one thread a thread is left for them, as on a machine with a GPU; else they take it from the workers.",
         "",
         GOALS,
         "",
-        "| network | workers | way | images/s | of torchrun's | first step after | later than torchrun's | in all |",
-        "|---|---|---|---|---|---|---|---|",
+        "| network | workers | threads each | way | images/s | of torchrun's | first step after | torchrun's + | in all |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
         speed = f"{r['images_per_s']:,.0f} | {r['of_torchrun']:.3f}"
         times = f"{r['first_step_s']:.1f} s | {r['first_step_later_s']:+.1f} s | {r['total_s']:.1f} s"
-        lines.append(f"| {r['model']} | {r['workers']} | {r['way']} | {speed} | {times} |")
+        lines.append(f"| {r['model']} | {r['workers']} | {r['threads']} | {r['way']} | {speed} | {times} |")
     return [*lines, ""]
 
 

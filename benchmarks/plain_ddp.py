@@ -15,7 +15,7 @@ import torch.distributed as dist
 from fmnist.checkpoint import save_checkpoint
 from fmnist.config import TrainConfig
 from fmnist.data import find_data, load_info, load_train, split_train
-from fmnist.device import cpu_threads, default_device, set_threads
+from fmnist.device import default_device, set_threads
 from fmnist.loop import train_epochs
 from fmnist.progress import epoch_line
 
@@ -24,7 +24,7 @@ def main(config: TrainConfig, keep: Path | None = None) -> None:
     """Args: keep: where rank 0 leaves the checkpoint; None leaves none."""
     device = default_device()
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    set_threads(config.replace(threads=max(cpu_threads() // int(os.environ["LOCAL_WORLD_SIZE"]), 1)))
+    set_threads(config)
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
