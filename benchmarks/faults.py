@@ -335,8 +335,7 @@ def node_comes(bench: Bench) -> Row:
         mid_epoch(job, 2)
         cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
         row = recovery(job, time.monotonic(), "going on after epoch .* with 2 workers")
-        job.process.send_signal(signal.SIGINT)
-        job.end(130)
+        job.kill()
     return row | {"same_weights": None}
 
 
@@ -647,7 +646,7 @@ def main(options: Options) -> None:
     if options.only is not None:
         one_of("only", options.only, FAULTS)
     path = RESULTS / "faults.json"
-    old = {row["fault"]: row for row in json.loads(path.read_text())} if options.only and path.exists() else {}
+    old = {row["fault"]: row for row in json.loads(path.read_text())} if path.exists() else {}
     console = Console(highlight=False, soft_wrap=True)
     versions = environment()["versions"]
     with tempfile.TemporaryDirectory(prefix="fm", ignore_cleanup_errors=True) as name:
@@ -656,6 +655,7 @@ def main(options: Options) -> None:
             if options.only in (None, key):
                 console.print(f"{key}: {function.__doc__}")
                 old[key] = bench.suffer(key) | {name: versions[name] for name in ("ray", "torch")}
+                write_json(path, [old[key] for key in FAULTS if key in old])
         for key, left in bench.left_over().items():
             old[key]["left_over"] = left
     rows = [old[key] for key in FAULTS if key in old]
