@@ -1,5 +1,6 @@
 """A DDP training under Ray Train, seen from the driver: place the workers, show their progress, bring the model home."""
 
+import contextlib
 import logging
 import os
 import queue
@@ -12,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import ray
 import ray.exceptions
@@ -41,10 +42,15 @@ MAX_FAILURES = 3
 LOST_PEER = ("Connection closed", "Connection reset", "Broken pipe", "Gloo", "NCCL")
 RESIZE_EVERY_S = 15.0
 """How often an elastic job looks whether machines came: each new size costs the epoch in flight."""
+STOP_S = 5.0
+"""How long a job that is given up may take to let go of Ray."""
 WAIT_TOLD_S = 20.0
 """A job that waits so long for its workers says so."""
 WAIT_S = 1800.0
 """It gives up after so long: enough for machines that the autoscaler has to rent and set up."""
+
+
+AnyTrainer = TypeVar("AnyTrainer", bound=TorchTrainer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +145,8 @@ class Trained:
 
 
 def make_trainer(
-    job: Job, placement: Placement, folder: str, callbacks: list[Any], kind: type[TorchTrainer], max_failures: int
-) -> TorchTrainer:
+    job: Job, placement: Placement, folder: str, callbacks: list[Any], kind: type[AnyTrainer], max_failures: int
+) -> AnyTrainer:
     """Args: folder: on the driver, for the little that Ray Train itself writes. max_failures: in all; -1 for any number."""
     elastic = (placement.min_workers, placement.workers) if placement.min_workers else placement.workers
     return kind(
@@ -200,7 +206,8 @@ def fit(
         Board(board) as points,
         Watch(progress, bar, points, placement) as watch,
     ):
-        watch.wait_for(make_trainer(job, placement, folder, [_Deaths(progress)], Trainer, max_failures=-1).fit)
+        trainer = make_trainer(job, placement, folder, [_Deaths(progress)], Trainer, max_failures=-1)
+        watch.wait_for(trainer.fit, trainer.stop)
     saved = state.load()
     assert saved is not None, "every epoch saves the state"
     config = TrainConfig.from_dict(saved["config"])
@@ -265,8 +272,8 @@ class Watch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.progress.shutdown()
 
-    def wait_for(self, run: Callable[[], Any]) -> None:
-        """Raises InputError or FailedError, in a line, if the job fails."""
+    def wait_for(self, run: Callable[[], Any], stop: Callable[[], None]) -> None:
+        """Args: stop: what makes `run` end soon. Raises InputError or FailedError, in a line, if the job fails."""
         outcome: Future[Any] = Future()
 
         def call() -> None:
@@ -276,12 +283,18 @@ class Watch:
                 outcome.set_exception(error)
 
         threading.Thread(target=call, daemon=True).start()
-        while not outcome.done() and self.failure is None:
-            self._hear(0.5)
-        while self._hear(0.0):
-            pass
+        try:
+            while not outcome.done() and self.failure is None:
+                self._hear(0.5)
+            while self._hear(0.0):
+                pass
+        finally:
+            if not outcome.done():  # an interrupt or a failure: Ray Train's controller, in a thread here, is about to lose its Ray
+                logging.getLogger("ray.train").setLevel(logging.CRITICAL)
+                stop()
+                with contextlib.suppress(TimeoutError):
+                    outcome.exception(STOP_S)
         if self.failure is not None:
-            logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # its controller, in a thread here, is about to lose its Ray
             raise self.failure
         if (error := outcome.exception()) is not None:
             raise self._failed(error) from error

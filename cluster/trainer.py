@@ -42,6 +42,12 @@ class _WorkerGroup(WorkerGroup):
 
 class _Controller(TrainController):
     worker_group_cls = _WorkerGroup
+    stopping = False
+
+    async def _run_control_loop_iteration(self) -> None:
+        if self.stopping:
+            raise asyncio.CancelledError
+        await super()._run_control_loop_iteration()
 
 
 class _NoMachinesToCome(FixedScalingPolicy):
@@ -57,6 +63,13 @@ class _NoMachinesToCome(FixedScalingPolicy):
 class Trainer(ray.train.torch.TorchTrainer):
     """Its controller runs in the process that calls fit(): a driver's, whose placement groups Ray removes when it dies."""
 
+    controller: _Controller | None = None
+
+    def stop(self) -> None:
+        """Let fit(), in another thread, raise CancelledError soon: it must not use a Ray that is gone."""
+        if self.controller is not None:
+            self.controller.stopping = True
+
     def _create_default_callbacks(self) -> list[Any]:
         unneeded = (DatasetsCallback, PlacementGroupCleanerCallback)
         return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unneeded)]
@@ -64,6 +77,6 @@ class Trainer(ray.train.torch.TorchTrainer):
     def _initialize_and_run_controller(self, **arguments: Any) -> Any:
         if isinstance(arguments["scaling_policy"], FixedScalingPolicy) and not look().gpus_to_come:
             arguments["scaling_policy"] = _NoMachinesToCome(self.scaling_config)
-        controller = _Controller(**arguments)
-        asyncio.run(controller.run())
-        return controller.get_result()
+        self.controller = _Controller(**arguments)
+        asyncio.run(self.controller.run())
+        return self.controller.get_result()

@@ -1,4 +1,5 @@
 import io
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
@@ -90,12 +91,12 @@ def test_workers_may_die_often_but_not_within_an_epoch(tmp_path: Path) -> None:
     told: SimpleQueue[Any] = SimpleQueue()
     for said in ([start, died] * MAX_FAILURES + [start, epoch]) * 3 + [start, died] * (MAX_FAILURES + 1):
         told.put(said)
-    screen = io.StringIO()
+    screen, over = io.StringIO(), threading.Event()
     with Board(tmp_path) as board:
         bar = TrainingBar(3, "lenet", Console(file=screen, width=200))
         watch = Watch(told, bar, board, Placement(2))  # pyright: ignore[reportArgumentType]
         with pytest.raises(FailedError, match="workers died 4 times within one epoch; last: worker 1 died: gone"):
-            watch.wait_for(lambda: told.empty())
+            watch.wait_for(over.wait, over.set)
     assert screen.getvalue().count("worker 1 died: gone; starting workers anew") == 4 * MAX_FAILURES
 
 
