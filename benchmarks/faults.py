@@ -508,7 +508,8 @@ def search_driver_killed(bench: Bench) -> Row:
             when, _ = job.wait_line(r"^trial ")
             job.end()
     after = {trial["number"]: trial for trial in journal(elsewhere / "runs/run")}
-    again = {number: epochs - after[number]["resumed_after"] for number, epochs in states.items() if number in after}
+    running = set(states) & set(after) - {trial["number"] for trial in before}  # a done one's state may not be removed yet
+    again = {number: states[number] - after[number]["resumed_after"] for number in running}
     return {
         "said": "",
         "trials_lost": sum(after[trial["number"]] != trial for trial in before),
