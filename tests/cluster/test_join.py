@@ -66,10 +66,14 @@ def test_a_wrong_token_and_another_version_are_told_in_a_line(
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.parametrize(
-    ("change", "version"), [("ray.__version__ = '2.59.0'", "2.59.0"), ("platform.python_version = lambda: '3.9.1'", "3.9.1")]
+    ("change", "words", "version"),
+    [
+        ("ray.__version__ = '2.59.0'", "its versions are not ours", "2.59.0"),
+        ("platform.python_version = lambda: '3.9.1'", "has Python 3.", "the driver 3.9.1: install the same on both"),
+    ],
 )
 def test_another_ray_or_python_is_told_in_a_line(
-    change: str, version: str, command: CommandLine, tmp_path: Path, address: str
+    change: str, words: str, version: str, command: CommandLine, tmp_path: Path, address: str
 ) -> None:
     command.environment.update(RAY_AUTH_TOKEN=TOKEN, RAY_AUTH_MODE="token")
     words = [
@@ -83,8 +87,8 @@ def test_another_ray_or_python_is_told_in_a_line(
         "--train-images",
         "1000",
     ]
-    done = subprocess.run(words, cwd=tmp_path, env=command.environment, capture_output=True, text=True)
+    done = subprocess.run(call, cwd=tmp_path, env=command.environment, capture_output=True, text=True)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "its versions are not ours" in done.stderr
+    assert words in done.stderr
     assert version in done.stderr
     assert "Traceback" not in done.stderr
