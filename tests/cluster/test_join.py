@@ -76,7 +76,7 @@ def test_another_ray_or_python_is_told_in_a_line(
     change: str, words: str, version: str, command: CommandLine, tmp_path: Path, address: str
 ) -> None:
     command.environment.update(RAY_AUTH_TOKEN=TOKEN, RAY_AUTH_MODE="token")
-    words = [
+    call = [
         sys.executable,
         "-c",
         OTHER.format(change=change),
