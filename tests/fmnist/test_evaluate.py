@@ -184,7 +184,7 @@ def test_ensemble_from_the_command_line(call: Callable[..., Any], trained: Any, 
     assert (tmp_path / "elsewhere/figures/roc.png").exists()
 
 
-def one_line(ended: Any, *words: str) -> None:
+def assert_one_line(ended: Any, *words: str) -> None:
     assert ended.code == 2
     assert ended.output.count("\n") == 1
     for word in words:
@@ -197,24 +197,24 @@ def test_members_that_do_not_fit_together(call: Callable[..., Any], trained: Any
     letters = data_info({**json.loads((run / "best/config.json").read_text())["data"], "classes": list("ABC"), "sha256": {}})
     config = TrainConfig(model="lenet", validation_images=300)
     save_checkpoint(tmp_path / "runs/letters/best", build_model(config, letters.problem), config, letters, {})
-    one_line(call("fmnist.evaluate", "first", "letters"), "first", "letters", "different classes", "10 and 3")
+    assert_one_line(call("fmnist.evaluate", "first", "letters"), "first", "letters", "different classes", "10 and 3")
     save_checkpoint(tmp_path / "runs/more/best", saved.model, saved.config.replace(validation_images=400), saved.data, {})
-    one_line(call("fmnist.evaluate", "first", "more", "--split", "validation"), "first", "more", "300 and 400", "--split test")
-    one_line(call("fmnist.evaluate", "first", "first"), "first", "twice")
+    assert_one_line(call("fmnist.evaluate", "first", "more", "--split", "validation"), "first", "more", "300 and 400", "--split test")
+    assert_one_line(call("fmnist.evaluate", "first", "first"), "first", "twice")
 
 
 def test_a_run_without_validation_images(call: Callable[..., Any], trained: Any, tmp_path: Path) -> None:
     saved = trained[0].checkpoint
     save_checkpoint(tmp_path / "runs/all/best", saved.model, saved.config.replace(validation_images=0), saved.data, {})
-    one_line(call("fmnist.evaluate", "all", "--split", "validation"), "trained on all", "--split test")
-    one_line(call("fmnist.evaluate", "all", "--temperature"), "temperature", "'all'", "no validation images")
-    one_line(call("fmnist.evaluate", "all", "--temperature", "--split", "validation"), "temperature", "--split test")
+    assert_one_line(call("fmnist.evaluate", "all", "--split", "validation"), "trained on all", "--split test")
+    assert_one_line(call("fmnist.evaluate", "all", "--temperature"), "temperature", "'all'", "no validation images")
+    assert_one_line(call("fmnist.evaluate", "all", "--temperature", "--split", "validation"), "temperature", "--split test")
 
 
 def test_weights_of_another_network(call: Callable[..., Any], trained: Any, tmp_path: Path) -> None:
     run = trained[0].save(tmp_path / "runs/mixed")
     config = json.loads((run / "best/config.json").read_text())
     write_json(run / "best/config.json", config | {"train": config["train"] | {"model": "airnet"}})
-    one_line(call("fmnist.evaluate", "mixed"), "model.safetensors", "does not hold the weights")
+    assert_one_line(call("fmnist.evaluate", "mixed"), "model.safetensors", "does not hold the weights")
     shutil.rmtree(run / "best")
-    one_line(call("fmnist.evaluate", "mixed"), "no trained model")
+    assert_one_line(call("fmnist.evaluate", "mixed"), "no trained model")
