@@ -199,7 +199,9 @@ def test_members_that_do_not_fit_together(call: Callable[..., Any], trained: Any
     save_checkpoint(tmp_path / "runs/letters/best", build_model(config, letters.problem), config, letters, {})
     assert_one_line(call("fmnist.evaluate", "first", "letters"), "first", "letters", "different classes", "10 and 3")
     save_checkpoint(tmp_path / "runs/more/best", saved.model, saved.config.replace(validation_images=400), saved.data, {})
-    assert_one_line(call("fmnist.evaluate", "first", "more", "--split", "validation"), "first", "more", "300 and 400", "--split test")
+    assert_one_line(
+        call("fmnist.evaluate", "first", "more", "--split", "validation"), "first", "more", "300 and 400", "--split test"
+    )
     assert_one_line(call("fmnist.evaluate", "first", "first"), "first", "twice")
 
 
