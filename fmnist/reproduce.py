@@ -90,13 +90,11 @@ class Task:
         return saved.replace(precision=self.config.precision, validation_images=self.config.validation_images) == self.config
 
 
-def in_table(task: Task, info: DataInfo) -> bool:
-    """Whether docs/results/reports.json has a row of it, with at least as many epochs; from whichever machine."""
-    return any(
-        (row["recipe"], row["seed"], row["data"]) == (task.name, task.seed, info.name) and row["epochs"] >= task.config.epochs
-        for row in known_rows()
-        if "epochs" in row
-    )
+def in_table(tasks: Iterable[Task], info: DataInfo) -> set[Task]:
+    """Those of which docs/results/reports.json has a row, with at least as many epochs; from whichever machine."""
+    own = [row for row in known_rows() if row["data"] == info.name and "epochs" in row]
+    epochs = {(row["recipe"], row["seed"]): row["epochs"] for row in own}
+    return {task for task in tasks if epochs.get((task.name, task.seed), 0) >= task.config.epochs}
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +259,8 @@ def main(options: Options) -> None:
     data = Data(folder, info, load_train(folder, info))
     tasks = plan_tasks(experiments, options.seeds, options.full, info)
     if options.missing:
-        tasks = [task for task in tasks if not in_table(task, info)]
+        known = in_table(tasks, info)
+        tasks = [task for task in tasks if task not in known]
     expected = expected_seconds(tasks, data, console)
     if options.list:
         show_list(experiments, tasks, expected, info, console)
@@ -283,7 +282,8 @@ def run_all(
         f"{len(expected)} of {len(tasks)} trainings left: about {sum(expected.values()) / 60:.0f} minutes on {hardware()}"
     )
     collect(experiments, options.seeds, tasks, data)
-    order = sorted(expected, key=lambda task: (in_table(task, data.info), task.seed, expected[task]))
+    known = in_table(tasks, data.info)
+    order = sorted(expected, key=lambda task: (task in known, task.seed, expected[task]))
     for number, task in enumerate(order, start=1):
         if task.done:
             continue  # another process that works on the same list was faster
@@ -325,13 +325,14 @@ def show_list(
     experiments: dict[str, Recipe | Ensemble], tasks: list[Task], expected: dict[Task, float], info: DataInfo, console: Console
 ) -> None:
     """What is done here and in the table, and how long the rest takes."""
+    known = in_table(tasks, info)
     table = Table("recipe", "what", "done here", "in the table", "minutes left", box=None, pad_edge=False)
     for name, chosen in experiments.items():
         own = [task for task in tasks if task.name == name]
         if own:
-            done, known = (sum(map(test, own)) for test in (lambda task: task.done, lambda task: in_table(task, info)))
+            done, there = sum(task.done for task in own), sum(task in known for task in own)
             left = sum(expected.get(task, 0.0) for task in own) / 60
-            table.add_row(name, f"{chosen.report}: {chosen.about}", f"{done} of {len(own)}", str(known), f"{left:.1f}")
+            table.add_row(name, f"{chosen.report}: {chosen.about}", f"{done} of {len(own)}", str(there), f"{left:.1f}")
         elif isinstance(chosen, Ensemble):
             table.add_row(name, f"{chosen.report}: {chosen.about}", "of its members", "", "")
     console.print(table)
