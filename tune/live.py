@@ -1,10 +1,9 @@
-"""A search as it runs: the journal of its trials, and a live table of them."""
+"""A search as it runs: a line for each trial that is done, and a live table of all."""
 
 import json
-import os
+import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,122 +21,59 @@ from fmnist.board import Board
 from fmnist.config import TrainConfig
 from fmnist.run import write_atomic
 from fmnist.summary import memory_mb
-from tune.asha import Asha
+from tune.journal import TRIALS, Journal
 from tune.plan import Plan
-from tune.trial import METRIC
+from tune.state import FINISHED, RUNNING, SearchState, TrialRecord
+from tune.tracking import Tracker
 
-JOURNAL = "search/trials.jsonl"
 ROWS = 12
-MEMORY_EVERY_S = 3.0
-RUNNING = "running"
-
-
-@dataclass(slots=True)
-class TrialRecord:
-    """A trial so far."""
-
-    number: int
-    config: TrainConfig
-    curve: list[float] = field(default_factory=list)
-    """Validation accuracy after each epoch."""
-    outcome: str = RUNNING
-    """running, finished, stopped at rung E, diverged: …, error: …, or out of time."""
-    images_per_s: float = 0.0
-    seconds: float = 0.0
-    resumed_after: int = 0
-    """Epochs it had when it was last started anew: they were not trained again."""
-    kept_epoch: int = 0
-    """The epoch whose weights count: the last, unless early stopping went back to a better one."""
-
-    @property
-    def accuracy(self) -> float:
-        """Validation accuracy of the epoch that counts."""
-        return self.curve[(self.kept_epoch or len(self.curve)) - 1]
-
-    @property
-    def finished(self) -> bool:
-        return self.outcome == "finished"
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "number": self.number,
-            "config": self.config.to_dict(),
-            "curve": self.curve,
-            "rung": len(self.curve),
-            "outcome": self.outcome,
-            "images_per_s": round(self.images_per_s, 1),
-            "seconds": round(self.seconds, 2),
-            "resumed_after": self.resumed_after,
-            "kept_epoch": self.kept_epoch,
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        known = {key: value for key, value in values.items() if key not in ("config", "rung")}
-        return cls(config=TrainConfig.from_dict(values["config"]), **known)
-
-
-def read_trials(path: Path) -> list[TrialRecord]:
-    """The trials that are done, of a journal; a last line cut short by a crash is left out."""
-    records: list[TrialRecord] = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            records.append(TrialRecord.from_dict(json.loads(line)))
-        except json.JSONDecodeError:
-            break
-    return records
-
-
-def winner(records: list[TrialRecord]) -> TrialRecord | None:
-    """The best by validation accuracy among the trials that ran in full, or among all if none did."""
-    tried = [record for record in records if record.curve and not record.outcome.startswith(("diverged", "error"))]
-    full = [record for record in tried if record.finished]
-    return max(full or tried, key=lambda record: record.accuracy, default=None)
+LOOK_EVERY_S = 3.0
 
 
 class SearchView(ray.tune.Callback):
-    """Journals each trial as it ends, and shows all of them: a live table on a terminal, a line per trial elsewhere.
+    """Writes a line per trial that is done, and shows all of them: a live table on a terminal, a line per trial elsewhere.
 
     Args:
-        run: its search/trials.jsonl takes a line per trial that is done, synced to the disk; its tensorboard/ a point per epoch.
-        base: what all trials share.
-        done: trials of an earlier session.
-        scheduler: knows why a trial stopped.
+        run: its search/trials.jsonl takes the lines; its tensorboard/ a point per epoch.
+        state: of the search, which hears of a report before this does.
         plan: what is expected.
-        forget: called with the number of a trial that is in the journal: what it would have gone on from is not needed any more.
-        time_budget_s: when the search ends at the latest; 0 means never.
+        forget: called with the number of a trial that is done: what it would have gone on from is not needed any more.
         live: a table that stays in sight, in place of lines.
+        gpus: show what they do.
+        tracker: is told of the same as TensorBoard.
     """
 
     def __init__(
         self,
         run: Path,
-        base: TrainConfig,
-        done: list[TrialRecord],
-        scheduler: Asha,
+        state: SearchState,
         plan: Plan,
-        time_budget_s: float,
         console: Console,
         *,
         live: bool,
         forget: Callable[[int], None] = lambda number: None,
+        gpus: bool = False,
+        tracker: Tracker | None = None,
     ) -> None:
-        self.run, self.base, self.scheduler, self.plan, self.console = run, base, scheduler, plan, console
-        self.journal, self.forget = run / JOURNAL, forget
-        self.time_budget_s = time_budget_s
-        self.records = {record.number: record for record in done}
-        self.total = len(done) + plan.trials
+        self.run, self.state, self.plan, self.console = run, state, plan, console
+        self.forget, self.gpus, self.tracker = forget, gpus, tracker
+        self.total = len(state.ended) + plan.trials
+        self.shown = {number: len(record.curve) for number, record in state.records.items()}
+        """Epochs of each trial that are in its TensorBoard files."""
         self.boards: dict[int, Board] = {}
-        self.started = time.perf_counter()
-        self.memory = (0.0, 0.0)  # when it was looked at, MB
+        self.started, self.before = time.perf_counter(), len(state.ended)
+        self.looked, self.usage = 0.0, ""
         self.live = Live(console=console, refresh_per_second=2, get_renderable=self.picture) if live else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks; a terminal is no state, and what a restart needs is in the journal
 
     def __enter__(self) -> Self:
-        # Whole lines only: what is appended to a line that a crash cut short would be lost with it.
-        write_atomic(self.journal, "".join(_line(record) for record in self.records.values()))
+        # The journal may know of trials that ended when there was no time left to write their line.
+        write_atomic(self.run / TRIALS, "".join(json.dumps(record.to_dict()) + "\n" for record in self.state.done))
+        self.trials = Journal(self.run / TRIALS)
+        if self.tracker:
+            self.tracker.catch_up(self.state.records.values(), self.state.ended)
         if self.live:
             self.live.start()
         return self
@@ -145,92 +81,79 @@ class SearchView(ray.tune.Callback):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.live:
             self.live.stop()
-        for record in self.records.values():
-            if kind is None and record.outcome == RUNNING:  # Tune tells nobody of trials that the time budget ends
-                record.outcome = "out of time"
-                self._close(record)
-
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        number = trial.config["trial"]["number"]
-        self.records.setdefault(number, TrialRecord(number, self.base.replace(**trial.config["trial"]["candidate"])))
+        if kind is None:  # Tune tells nobody of trials that the end of the search ends
+            known = len(self.state.ended)
+            self.state.close()
+            may_go_on = bool(self.state.over())  # when there is more time: what they would go on from is kept
+            for record in self.state.done[known:]:
+                self._close(record, keep=may_go_on)
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
-        record = self.records[trial.config["trial"]["number"]]
-        if result["ended"]:
-            record.outcome = result["ended"]
+        number = trial.config["trial"]["number"]
+        if result["ended"] or result["epoch"] <= self.shown.get(number, 0):
             return
-        if result["epoch"] == 1:  # the first, or told again by a trial that goes on after a crash
-            record.curve, record.seconds = [], 0.0
-        record.resumed_after = result["epoch"] if result.get("again") else record.resumed_after
-        record.curve.append(result[METRIC])
-        record.images_per_s = result["images_per_s"]
-        record.seconds += result["seconds"]
-        record.kept_epoch = result["kept_epoch"]
-        if record.number not in self.boards:
-            self.boards[record.number] = Board(self.run / BOARD / f"trial_{record.number:04}")
-        self.boards[record.number].on_epoch(result)
+        self.shown[number] = result["epoch"]
+        if number not in self.boards:
+            self.boards[number] = Board(self.run / BOARD / f"trial_{number:04}", result["epoch"] - 1)
+        self.boards[number].on_epoch(result)
+        if self.tracker:
+            self.tracker.on_epoch(number, self.state.records[number].config, result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        record = self.records[trial.config["trial"]["number"]]
-        if record.outcome == RUNNING:
-            if record.number in self.scheduler.stopped:
-                record.outcome = f"stopped at rung {self.scheduler.stopped[record.number]}"
-            else:
-                record.outcome = "finished"
-        self._close(record)
+        number = trial.config["trial"]["number"]
+        self.state.end(number, FINISHED)
+        if number in self.state.ended:
+            self._close(self.state.records[number])
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        record = self.records[trial.config["trial"]["number"]]
+        number = trial.config["trial"]["number"]
         # The driver's own file: the copy in storage, which get_error() reads, comes later.
-        record.outcome = failure(Path(trial.error_file).read_text() if trial.error_file else "")
-        self._close(record)
+        self.state.end(number, failure(Path(trial.error_file).read_text() if trial.error_file else ""))
+        self._close(self.state.records[number])
 
-    def _close(self, record: TrialRecord) -> None:
-        with self.journal.open("a") as file:
-            file.write(_line(record))
-            file.flush()
-            os.fsync(file.fileno())
-        self.forget(record.number)
+    def _close(self, record: TrialRecord, *, keep: bool = False) -> None:
+        self.trials.append(record.to_dict())
+        if not keep:
+            self.forget(record.number)
+        found = {"validation_accuracy": record.accuracy} if record.curve else {}
         if board := self.boards.pop(record.number, None):
-            board.end_trial(record.config.to_dict(), {"validation_accuracy": record.accuracy})
+            board.end_trial(record.config.to_dict(), found)
+        if self.tracker:
+            self.tracker.end_trial(record)
         if not self.live:
             accuracy = f"{record.accuracy:.2%}" if record.curve else "–"
             self.console.print(
-                f"trial {record.number:>3} ({self._done()}/{self.total})  {accuracy:>6}  {sparkline(record.curve, self.scale())}  "
-                f"{describe(record.config)}  {record.outcome}; {self.forecast()}"
+                f"trial {record.number:>3} ({len(self.state.ended)}/{self.total})  {accuracy:>6}  "
+                f"{sparkline(record.curve, self.scale())}  {describe(record.config)}  {record.outcome}; {self.forecast()}"
             )
-
-    def _done(self) -> int:
-        return sum(record.outcome != RUNNING for record in self.records.values())
 
     def time_left(self) -> float:
         """Seconds: as planned until a trial is done, then by the trials of this session that are."""
         elapsed = time.perf_counter() - self.started
-        done = self._done() - (self.total - self.plan.trials)
-        running = len(self.records) - self._done()
+        done, running = len(self.state.ended) - self.before, len(self.state.running)
         left = self.plan.search_s - elapsed
         if done:
             left = elapsed / (done + running / 2) * (self.plan.trials - done - running / 2)
-        if self.time_budget_s:
-            left = min(left, self.time_budget_s - elapsed)
+        if limit := self.state.limits.seconds:
+            left = min(left, limit - self.state.elapsed)
         return max(left, 0.0)
 
     def forecast(self) -> str:
         now = time.perf_counter()
-        if now - self.memory[0] > MEMORY_EVERY_S:
-            self.memory = (now, memory_mb())
+        if now - self.looked > LOOK_EVERY_S:
+            self.looked, self.usage = now, f"{memory_mb() / 1000:.1f} GB" + (gpu_usage() if self.gpus else "")
         elapsed, left = duration(now - self.started), duration(self.time_left())
         winner_s = duration(self.plan.retrain_s)
-        return f"{elapsed}, about {left} left, then training the winner {winner_s}; {self.memory[1] / 1000:.1f} GB"
+        return f"{elapsed}, about {left} left, then training the winner {winner_s}; {self.usage}"
 
     def scale(self) -> tuple[float, float]:
         """Lowest and highest accuracy of all curves, the first epochs of which would flatten the rest."""
-        values = sorted(value for record in self.records.values() for value in record.curve)
+        values = sorted(value for record in self.state.records.values() for value in record.curve)
         return (values[len(values) // 10], values[-1]) if values else (0.0, 1.0)
 
     def picture(self) -> RenderableType:
         """The best trials first; those that run stay in sight."""
-        ranked = sorted(self.records.values(), key=lambda r: (r.outcome == RUNNING, *(r.curve[-1:] or [0.0])), reverse=True)
+        ranked = sorted(self.state.records.values(), key=lambda r: (r.outcome == RUNNING, *(r.curve[-1:] or [0.0])), reverse=True)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for name in ("trial", "network", "optimizer"):
             table.add_column(name, no_wrap=True)
@@ -242,7 +165,7 @@ class SearchView(ray.tune.Callback):
         for record in ranked[:ROWS]:
             config = record.config
             style = "bold" if record.outcome == RUNNING else "green" if record.finished else "dim"
-            reached = [rung for rung in self.scheduler.rungs if rung <= len(record.curve)]
+            reached = [rung for rung in self.state.rule.rungs if rung <= len(record.curve)]
             table.add_row(
                 str(record.number),
                 network(config),
@@ -259,14 +182,30 @@ class SearchView(ray.tune.Callback):
             )
         if len(ranked) > ROWS:
             table.caption = f"and {len(ranked) - ROWS} more"
-        epochs = sum(len(record.curve) for record in self.records.values())
+        epochs, done = self.state.epochs, len(self.state.ended)
         head = Table.grid(padding=(0, 1))
         head.add_row(
             "[bold]search[/]",
-            ProgressBar(total=self.total, completed=self._done(), width=24),
-            f"{self._done()}/{self.total} trials, {epochs} epochs of about {max(self.plan.expected_epochs, epochs):.0f}",
+            ProgressBar(total=self.total, completed=done, width=24),
+            f"{done}/{self.total} trials, {epochs} epochs of about {max(self.plan.expected_epochs, epochs):.0f}",
         )
         return Group(head, self.forecast(), table)
+
+
+def gpu_usage() -> str:
+    """What each GPU of this machine does: share of the time at work, memory; empty where nvidia-smi does not answer."""
+    query = ["nvidia-smi", "--query-gpu=utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, timeout=LOOK_EVERY_S, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return gpu_lines(said)
+
+
+def gpu_lines(said: str) -> str:
+    """nvidia-smi's "utilisation, used, total" per line (per cent, MiB) in words."""
+    gpus = [[int(number) for number in line.split(",")] for line in said.splitlines() if line.strip()]
+    return "".join(f"; GPU {n} {busy} %, {used / 1024:.0f} of {total / 1024:.0f} GiB" for n, (busy, used, total) in enumerate(gpus))
 
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -296,10 +235,6 @@ def failure(text: str) -> str:
     if "ActorDiedError" in text or "ActorUnavailableError" in text:
         return "error: its process died: " + next((line for line in lines if "exit" in line.lower()), last)
     return f"error: {last}"
-
-
-def _line(record: TrialRecord) -> str:
-    return json.dumps(record.to_dict()) + "\n"
 
 
 def network(config: TrainConfig) -> str:

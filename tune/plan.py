@@ -1,12 +1,12 @@
 """What a search will take: measured on a few batches of each network, then played through with chance in place of accuracy."""
 
-import heapq
 import math
 import random
 import statistics
 import time
 from bisect import bisect
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import ray
@@ -16,9 +16,10 @@ from cluster.connect import Resources
 from fmnist.config import TrainConfig
 from fmnist.data import Split
 from fmnist.errors import check
-from tune.asha import Asha
 from tune.presets import SearchConfig
-from tune.trial import measure_network, to_arrays
+from tune.simulate import Clock, play
+from tune.state import Candidate, Limits, SearchState, TrialRecord
+from tune.trial import measure_memory, measure_network, to_arrays
 
 PLAYS = 15
 """Times the search is played through; the plan is their median."""
@@ -28,6 +29,12 @@ RAY_TRAIN_PROCESSES = 8
 """What Ray Train starts beside the workers, each of which imports PyTorch: on few CPU threads they wait for one another."""
 VALIDATION_COST = 1 / 3
 """Of an image that is evaluated, as a share of one that is trained on: it needs no backward pass."""
+
+CONTEXT_BYTES = 700_000_000
+"""GPU memory of a process beside what PyTorch reports: CUDA's context and the libraries' work space."""
+USABLE_MEMORY = 0.95
+MOST_TRIALS = 16
+"""On one GPU: more of them only wait for one another."""
 
 Network = tuple[str, tuple[int, ...]]
 
@@ -42,6 +49,8 @@ class Plan:
     epochs: int
     """Of a full trial."""
     images: int
+    early: str
+    """What is less about the first epochs, in words; empty if nothing is."""
     worst_epochs: int
     """If no trial were stopped."""
     expected_epochs: float
@@ -80,7 +89,8 @@ class Speeds:
 def measure(
     configs: list[TrainConfig], train: Split, classes: int, at_once: int, share: Mapping[str, float], worker: Mapping[str, float]
 ) -> Speeds:
-    """Train a few batches of each network, first with as many processes at once as trials will be, then alone.
+    """Train a few batches of each network with as many processes at once as trials will be, then of the slowest alone, which the
+    others are taken to gain as much by.
 
     Args:
         configs: one for each network to measure.
@@ -101,9 +111,32 @@ def measure(
         return statistics.median(speed for _, speed in found)
 
     trial = {network_of(config): speed for config in configs if (speed := run(config, share, at_once))}
-    alone = {network_of(config): speed for config in configs if network_of(config) in trial and (speed := run(config, worker, 1))}
-    check(bool(alone), "no network of the space could be trained for a few batches: try one with python -m fmnist.train")
-    return Speeds(trial, alone, started[0] - asked)
+    check(bool(trial), "no network of the space could be trained for a few batches: try one with python -m fmnist.train")
+    slowest = min((config for config in configs if network_of(config) in trial), key=lambda config: trial[network_of(config)])
+    gain = (run(slowest, worker, 1) or trial[network_of(slowest)]) / trial[network_of(slowest)]
+    return Speeds(trial, {network: gain * speed for network, speed in trial.items()}, started[0] - asked)
+
+
+def pack(configs: list[TrainConfig], train: Split, classes: int) -> float:
+    """The share of a GPU at which trials of any of these networks fit side by side, each network measured alone on a whole GPU.
+
+    Raises:
+        InputError: none of them could be trained.
+    """
+    data = ray.put(to_arrays(train))
+    shares: list[float] = []
+    for config in configs:
+        task = ray.remote(measure_memory).options(num_gpus=1, max_retries=0, max_calls=1)
+        with suppress(ray.exceptions.RayError):  # its trial will say so
+            shares.append(gpu_share(*ray.get(task.remote(config, data, classes))))
+    check(bool(shares), "gpus_per_trial=0: no network of the space could be trained for a few batches; give a share, such as 0.25")
+    return max(shares)
+
+
+def gpu_share(peak: int, total: int) -> float:
+    """The largest 1/n of a GPU, in Ray's four decimals, that holds a trial of so many bytes; at most MOST_TRIALS share one."""
+    fitting = int(USABLE_MEMORY * total / (peak + CONTEXT_BYTES))
+    return math.floor(1e4 / min(max(fitting, 1), MOST_TRIALS)) / 1e4
 
 
 def speed_of(speeds: dict[Network, float], config: TrainConfig) -> float:
@@ -129,21 +162,24 @@ def make_plan(
     base = configs[0]
     evaluated = images + VALIDATION_COST * (base.validation_images or 0)
     epoch_s = [evaluated / speed_of(speeds.trial, config) for config in configs]
-    plays = [play(search, epoch_s, base.epochs, at_once, random.Random(seed), speeds.trial_start_s) for seed in range(PLAYS)]
+    early = 1 - images * (1 - base.early_share) / evaluated
+    plays = [
+        guess(search, epoch_s, early, base.epochs, at_once, random.Random(seed), speeds.trial_start_s) for seed in range(PLAYS)
+    ]
     seconds, epochs = (statistics.median(values) for values in zip(*plays, strict=True))
     seconds += speeds.start_s
-    if search.time_budget_s:
-        seconds = min(seconds, search.time_budget_s)
+    if search.time_budget:
+        seconds = min(seconds, 60 * search.time_budget)
     # Large networks tend to win, so the winner is taken to be slower than three trials in four.
     slow = statistics.quantiles([1 / speed_of(speeds.alone, config) for config in configs] * 2, n=4)[2]
     retrain_s = speeds.job_start_s(resources.cpus) + (search.retrain_epochs or base.epochs) * retrain_images * slow / workers
-    scheduler = Asha(search.grace_epochs, search.reduction_factor, base.epochs)
     return Plan(
         trials=len(configs),
-        rungs=list(scheduler.rungs),
+        rungs=search.rule(base.epochs).rungs,
         at_once=at_once,
         epochs=base.epochs,
         images=images,
+        early=f"epochs to {base.early_epochs} on {base.early_share:.0%} of them, others each time" if base.early_epochs else "",
         worst_epochs=len(configs) * base.epochs,
         expected_epochs=epochs,
         search_s=seconds,
@@ -152,38 +188,47 @@ def make_plan(
     )
 
 
-def play(
-    search: SearchConfig, epoch_s: list[float], epochs: int, at_once: int, source: random.Random, start_s: float = TRIAL_START_S
+def guess(
+    search: SearchConfig,
+    epoch_s: list[float],
+    early: float,
+    epochs: int,
+    at_once: int,
+    source: random.Random,
+    start_s: float = TRIAL_START_S,
 ) -> tuple[float, float]:
-    """Seconds and epochs of a search under the scheduler that will run it, its trials good half by size and half by chance."""
-    scheduler = Asha(search.grace_epochs, search.reduction_factor, epochs)
+    """Seconds and epochs of a search under the rule that will run it, its trials good half by size and half by chance.
+
+    Args:
+        epoch_s: seconds of an epoch of each trial.
+        early: what one of the base's early epochs takes, as a share of that.
+    """
     ordered = sorted(epoch_s)
     quality = [bisect(ordered, seconds) / len(ordered) + source.random() for seconds in epoch_s]
-    waiting = iter(range(len(epoch_s)))
-    running: list[tuple[float, int, int]] = []  # end of the epoch, trial, epoch
-    now, total = 0.0, 0
+    clock = Clock()
+    limits = Limits(seconds=60 * search.time_budget, epochs=search.max_epochs_total)
 
-    def start() -> None:
-        if (trial := next(waiting, None)) is not None:
-            heapq.heappush(running, (now + start_s + epoch_s[trial], trial, 1))
+    def propose(number: int, records: Mapping[int, TrialRecord]) -> Candidate | None:
+        return {} if number < len(epoch_s) else None
 
-    for _ in range(at_once):
-        start()
-    while running:
-        now, trial, epoch = heapq.heappop(running)
-        total += 1
-        if epoch == epochs or scheduler.stops(trial, epoch, quality[trial] + source.gauss(0, 0.1)):
-            start()
-        else:
-            heapq.heappush(running, (now + epoch_s[trial], trial, epoch + 1))
-    return now, total
+    state = SearchState(search.rule(epochs), propose, search.base, limits=limits, clock=clock)
+    played = play(
+        state,
+        clock,
+        at_once,
+        lambda number, epoch: epoch_s[number] * (early if epoch <= search.base.early_epochs else 1),
+        lambda number, epoch: quality[number] + source.gauss(0, 0.1),
+        epochs,
+        start_s,
+    )
+    return played.seconds, played.epochs
 
 
-def plan_lines(plan: Plan, resources: Resources, price_per_hour: float, time_budget_s: float) -> list[str]:
+def plan_lines(plan: Plan, resources: Resources, price_per_hour: float, time_budget: float) -> list[str]:
     """The plan in words, a line each."""
     networks = ", ".join(f"{name_of(network)} {speed:,.0f}" for network, speed in sorted(plan.speeds.items()))
     rungs = ", ".join(map(str, plan.rungs)) or "none"
-    limit = f" (at most {time_budget_s / 60:.1f}, the time budget)" if time_budget_s else ""
+    limit = f" (at most {time_budget:g}, the time budget)" if time_budget else ""
     lines = [
         f"trials       {plan.trials} of up to {plan.epochs} epochs on {plan.images:,} images; rungs at {rungs}",
         f"at once      {plan.at_once}, on {resources}",
@@ -194,6 +239,8 @@ def plan_lines(plan: Plan, resources: Resources, price_per_hour: float, time_bud
     if price_per_hour:
         money = plan.minutes / 60 * price_per_hour * resources.nodes
         lines.append(f"money        about {money:.2f}, at {price_per_hour:g} an hour for each of {resources.nodes} node(s)")
+    if plan.early:
+        lines.insert(1, f"images       {plan.early}: such rungs favour what learns fast (docs/results/search_scale.md)")
     return lines
 
 

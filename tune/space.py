@@ -10,9 +10,11 @@ It is a name in SPACES, or a TOML file of the same shape (`--space FILE`).
 import math
 import random
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +22,8 @@ from fmnist.config import TrainConfig, field_names
 from fmnist.errors import InputError, check, check_known, one_of
 
 Space = dict[str, Any]
+DRAWS = 64
+"""Points looked at for each candidate: small spaces give the same one again and again."""
 
 BATCH_NORM_NETS: Space = {
     "optimizer": ["nesterov", "adamw"],
@@ -29,6 +33,15 @@ BATCH_NORM_NETS: Space = {
     "schedule": ["onecycle", "cosine"],
     "shift": [1, 2],
 }
+
+AS_REPORTED: Space = {
+    "schedule": ["constant"],
+    "warmup": [0.0],
+    "label_smoothing": [0.0],
+    "flip": [False],
+    "shift": [0],
+}
+"""What the course reports have in common: nothing but the network, the optimiser and its numbers."""
 
 SPACES: dict[str, Space] = {
     # Nets that a CPU trains in seconds an epoch.
@@ -61,6 +74,33 @@ SPACES: dict[str, Space] = {
         },
         "erase": [0.0, 0.25, 0.5],
         **BATCH_NORM_NETS,
+    },
+    # The reports' own grids, for --searcher grid: A's networks and optimisers, D's one-factor study crossed, E's learning rates.
+    "report-a": {
+        "model": ["lenet5", "alexnet", "vgg16_bn", "mycnn", "mycnn_fixed"],
+        "optimizer": ["momentum", "adam"],
+        "lr": {"by": "optimizer", "momentum": [0.01, 0.001], "adam": [0.001, 0.0001]},
+        "weight_decay": [0.0],
+        "global_batch_size": [64],
+        **AS_REPORTED,
+    },
+    "report-d": {
+        "model": ["threeconv"],
+        "optimizer": ["adam"],
+        "normalisation": ["unit"],
+        "lr": [0.001, 0.01, 0.1],
+        "global_batch_size": [64, 128, 256],
+        "weight_decay": [1e-4, 1e-3, 1e-2],
+        **AS_REPORTED,
+    },
+    "report-e": {
+        "model": ["lenet", "resnet18_imagenet", "resnet34_imagenet"],
+        "optimizer": ["sgd"],
+        "init": ["xavier"],
+        "lr": [0.01, 0.05, 0.1],
+        "weight_decay": [0.0],
+        "global_batch_size": [256],
+        **AS_REPORTED,
     },
 }
 
@@ -119,27 +159,104 @@ def _try(what: str, field: str, values: list[Any], base: TrainConfig) -> None:
             raise InputError(f"{what}: {error}") from error
 
 
-def sample(space: Space, source: random.Random) -> dict[str, Any]:
-    """One candidate: values for TrainConfig's fields, drawn from `space`."""
+def walk(space: Space, choose: Callable[[str, Any], Any]) -> dict[str, Any]:
+    """One candidate: values for TrainConfig's fields.
+
+    Args:
+        choose: gives the value of a list or a range, by a name that is one domain's alone, such as "lr" or "lr, optimizer=adamw".
+    """
     chosen: dict[str, Any] = {}
     for field, domain in space.items():
-        chosen[field] = _draw(domain, chosen, source)
+        name = field
+        while isinstance(domain, dict) and "by" in domain:
+            by = domain["by"]
+            name, domain = f"{name}, {by}={chosen[by]}", domain[str(chosen[by])]
+        chosen[field] = choose(name, domain)
     return chosen
 
 
+def parameter(config: TrainConfig, name: str) -> Any:
+    """The value in a config of what `walk` calls `name`, as a space has it."""
+    value = getattr(config, name.partition(",")[0])
+    return list(value) if isinstance(value, tuple) else value
+
+
 def candidates(space: Space, count: int, seed: int) -> list[dict[str, Any]]:
-    """The first `count` candidates of a random search; the same for the same seed."""
-    source = random.Random(seed)
-    return [sample(space, source) for _ in range(count)]
+    """The first `count` different candidates of a random search, or as many as there are; the same for the same seed.
+
+    They are the points of a scrambled Sobol sequence (Owen, 1998), which leaves smaller gaps than independent draws do.
+    """
+    points = torch.quasirandom.SobolEngine(len(space), scramble=True, seed=seed)
+    found: list[dict[str, Any]] = []
+    for _ in range(count * DRAWS):
+        candidate = _candidate_at(space, points.draw(1, dtype=torch.float64)[0].tolist())
+        if candidate not in found:
+            found.append(candidate)
+        if len(found) == count:
+            break
+    return found
 
 
-def _draw(domain: Any, chosen: dict[str, Any], source: random.Random) -> Any:
+def _candidate_at(space: Space, point: list[float]) -> dict[str, Any]:
+    shares = iter(point)
+    return walk(space, lambda name, domain: _at(domain, next(shares)))
+
+
+def _at(domain: Any, share: float) -> Any:
+    """The value at `share` (0 to 1) of a list, or of a range in its logarithm."""
     if isinstance(domain, list):
-        return source.choice(domain)
-    if "by" in domain:
-        return _draw(domain[str(chosen[domain["by"]])], chosen, source)
-    value = math.exp(source.uniform(math.log(domain["low"]), math.log(domain["high"])))
-    return float(f"{value:.3g}")
+        return domain[min(int(share * len(domain)), len(domain) - 1)]
+    low, high = math.log(domain["low"]), math.log(domain["high"])
+    return float(f"{math.exp(low + share * (high - low)):.3g}")
+
+
+def grid(space: Space, seed: int) -> list[dict[str, Any]]:
+    """Every candidate of a space of lists, shuffled: ASHA compares a trial with those before it, so order must mean nothing.
+
+    Raises:
+        InputError: a field has a range.
+    """
+    found: list[dict[str, Any]] = []
+    ways: list[list[int]] = [[]]
+    while ways:
+        way = ways.pop()
+        candidate, branches = _follow(space, way)
+        ways += [[*way, branch] for branch in range(branches)]
+        if not branches and candidate not in found:
+            found.append(candidate)
+    random.Random(seed).shuffle(found)
+    return found
+
+
+def _follow(space: Space, way: list[int]) -> tuple[dict[str, Any], int]:
+    """The candidate at the end of `way`, the index taken at each list; and how many ways lead on from there, 0 at the end."""
+    taken, branches = iter(way), [0]
+
+    def choose(name: str, domain: Any) -> Any:
+        check(isinstance(domain, list), f"searcher='grid': {name} has a range, {domain}; give it a list, or search at random")
+        index = next(taken, None)
+        if index is None and not branches[0]:
+            branches[0] = len(domain)
+        return domain[index or 0]
+
+    return walk(space, choose), branches[0]
+
+
+def candidate_of(space: Space, config: TrainConfig) -> dict[str, Any] | None:
+    """The candidate of `space` that `config` is, or None if it is outside."""
+    inside = True
+
+    def read(name: str, domain: Any) -> Any:
+        nonlocal inside
+        value = parameter(config, name)
+        inside = inside and (value in domain if isinstance(domain, list) else domain["low"] <= value <= domain["high"])
+        return value
+
+    try:
+        candidate = walk(space, read)
+    except KeyError:  # a value by which another field's domain goes
+        return None
+    return candidate if inside else None
 
 
 def list_spaces(console: Console) -> None:

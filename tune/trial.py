@@ -43,6 +43,12 @@ def measure_network(config: TrainConfig, train: Arrays, classes: int, threads: i
     return began, measure_speed(config, from_arrays(train), classes, default_device())
 
 
+def measure_memory(config: TrainConfig, train: Arrays, classes: int) -> tuple[int, int]:
+    """Bytes of this process's GPU that PyTorch takes at the peak of training `config`, and that the GPU has."""
+    measure_speed(config, from_arrays(train), classes, default_device())
+    return torch.cuda.max_memory_reserved(), torch.cuda.get_device_properties(0).total_memory
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a search keeps the state of its trials, and what every node must have."""
@@ -87,7 +93,7 @@ def _train(config: TrainConfig, train: Split, validation: Split, classes: int, f
 
 
 def tell_again(resume: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Report the epochs that a trial had before it died, which nobody may have kept; give what it reported."""
+    """Report the epochs that a trial had before it paused or died, the last of which nobody may have heard of; give them."""
     history: list[dict[str, Any]] = resume["history"] if resume else []
     for metrics in history:
         ray.tune.report(metrics | {"again": True})

@@ -1,10 +1,13 @@
-"""The scheduler is fed scripted reports and trains nothing."""
+"""The rules are fed scripted reports and train nothing."""
+
+import math
+import statistics
 
 import pytest
-from ray.tune.experiment import Trial
 
-from tune.asha import Asha, rungs, survives
-from tune.trial import METRIC
+from tune.asha import Asha, FullLength, MedianStopping, Rule, ordinal, rungs
+
+NAN, INF = math.nan, math.inf
 
 
 @pytest.mark.parametrize(
@@ -18,22 +21,32 @@ def test_rungs(grace: int, factor: int, epochs: int, expected: list[int]) -> Non
 @pytest.mark.parametrize(
     ("value", "others", "expected"),
     [
-        (0.1, [], True),  # the first
-        (0.2, [0.1], True),  # the best so far
-        (0.1, [0.2], False),
-        (0.5, [0.9, 0.1, 0.2, 0.3, 0.4], True),  # second of six, and the best two go on
-        (0.3, [0.9, 0.5, 0.2, 0.1, 0.4], False),
-        (0.5, [0.5, 0.5], True),  # a tie with the best is the best
+        (0.1, [], "continue"),  # the first
+        (0.2, [0.1], "continue"),  # the best so far
+        (0.1, [0.2], "stop"),
+        (0.5, [0.9, 0.1, 0.2, 0.3, 0.4], "continue"),  # second of six, and the best two go on
+        (0.3, [0.9, 0.5, 0.2, 0.1, 0.4], "stop"),
+        (0.5, [0.5, 0.5], "continue"),  # a tie with the best is the best
+        (0.5, [NAN, NAN, 0.9, NAN, NAN], "continue"),  # what diverged ranks last, and counts
+        (NAN, [], "stop"),  # even alone
+        (INF, [0.1], "stop"),
+        (-INF, [], "stop"),
     ],
 )
-def test_the_best_third_goes_on(value: float, others: list[float], expected: bool) -> None:
-    assert survives(value, others, 3) is expected
+def test_the_best_third_goes_on(value: float, others: list[float], expected: str) -> None:
+    rule = Asha(1, 3, 9)
+    for number, other in enumerate(others):
+        rule.report(number, 1, other)
+    assert rule.report(len(others), 1, value).decision == expected
 
 
-def feed(scheduler: Asha, curves: list[list[float]], first: int = 0) -> list[int]:
+def feed(rule: Rule, curves: list[list[float]], first: int = 0) -> list[int]:
     """Epochs that each trial gets, one trial after the other."""
     return [
-        next((epoch for epoch, value in enumerate(curve, start=1) if scheduler.stops(number, epoch, value)), len(curve))
+        next(
+            (epoch for epoch, value in enumerate(curve, start=1) if rule.report(number, epoch, value).decision != "continue"),
+            len(curve),
+        )
         for number, curve in enumerate(curves, start=first)
     ]
 
@@ -42,34 +55,85 @@ CURVES = [[0.5, 0.6, 0.7, 0.8], [0.4, 0.9, 0.9, 0.9], [0.6, 0.6, 0.6, 0.6], [0.7
 
 
 def test_scripted_search() -> None:
-    scheduler = Asha(1, 3, 4)
-    assert feed(scheduler, CURVES) == [4, 1, 3, 4, 1]
-    assert scheduler.rungs == {1: {0: 0.5, 1: 0.4, 2: 0.6, 3: 0.7, 4: 0.1}, 3: {0: 0.7, 2: 0.6, 3: 0.9}}
-
-
-@pytest.mark.parametrize("done", range(len(CURVES) + 1))
-def test_a_restart_forgets_nothing(done: int) -> None:
-    before = Asha(1, 3, 4)
-    lengths = feed(before, CURVES[:done])
-    finished = [curve[:length] for curve, length in zip(CURVES[:done], lengths, strict=True)]
-    after = Asha(1, 3, 4, dict(enumerate(finished)))
-    assert after.rungs == before.rungs
-    assert lengths + feed(after, CURVES[done:], done) == [4, 1, 3, 4, 1]
+    rule = Asha(1, 3, 4)
+    assert feed(rule, CURVES) == [4, 1, 3, 4, 1]
+    assert rule.report(5, 3, 0.1) == ("stop", "rung 3: 4th of 4")
 
 
 def test_nobody_stops_between_rungs() -> None:
-    scheduler = Asha(1, 3, 9, {0: [0.9, 0.9, 0.9]})
-    assert not scheduler.stops(1, 2, 0.0)
-    assert scheduler.stops(1, 3, 0.0)
+    rule = Asha(1, 3, 9)
+    rule.report(0, 3, 0.9)
+    assert rule.report(1, 2, 0.0).decision == "continue"
+    assert rule.report(1, 3, 0.0).decision == "stop"
 
 
-def test_a_trial_that_comes_to_a_rung_again_counts_once_and_is_not_stopped_there() -> None:
-    scheduler = Asha(1, 3, 9)
-    trial = Trial("trainable", config={"trial": {"number": 0}}, stub=True)
-    first = {"epoch": 1, METRIC: 0.5}
-    assert scheduler.on_trial_result(None, trial, first) == scheduler.CONTINUE
-    assert not scheduler.stops(1, 1, 0.9)
-    assert scheduler.on_trial_result(None, trial, first | {"again": True}) == scheduler.CONTINUE
-    assert scheduler.rungs[1] == {0: 0.5, 1: 0.9}
-    assert scheduler.on_trial_result(None, trial, first) == scheduler.STOP
-    assert scheduler.stopped == {0: 1}
+def test_a_trial_that_diverges_between_rungs_counts_at_the_next() -> None:
+    rule = Asha(1, 3, 9)
+    for number in (0, 1, 2):
+        assert rule.report(number, 2, NAN).decision == "stop"
+    rule.report(3, 3, 0.8)
+    rule.report(4, 3, 0.7)
+    assert rule.report(5, 3, 0.75).decision == "continue"  # second of six
+
+
+def test_promotion_waits_until_there_are_some_to_choose_from() -> None:
+    rule = Asha(1, 3, 9, promote=True)
+    assert rule.report(0, 1, 0.5) == ("pause", "rung 1: 1st of 1")
+    assert rule.promotion() is None
+    rule.report(1, 1, 0.4)
+    assert rule.promotion() is None
+    assert rule.report(2, 1, 0.3).decision == "pause"
+    assert rule.promotion() == 0  # the best third of three
+    assert rule.promotion() is None
+
+
+def test_a_trial_is_promoted_once_it_proves_to_be_among_the_best() -> None:
+    rule = Asha(1, 3, 9, promote=True)
+    assert [rule.report(n, 1, value).decision for n, value in enumerate((0.9, 0.8, 0.95))] == ["pause", "pause", "continue"]
+    assert rule.promotion() is None
+    for number in (3, 4, 5):
+        assert rule.report(number, 1, 0.1).decision == "pause"
+    assert rule.promotion() == 0  # of six the best two: 2 went on at once, 0 now
+    assert rule.promotion() is None
+
+
+def test_the_highest_rung_is_promoted_first() -> None:
+    rule = Asha(1, 2, 8, promote=True)
+    for number, value in enumerate((0.5, 0.4, 0.3)):
+        rule.report(number, 1, value)
+    assert rule.promotion() == 0
+    rule.report(0, 2, 0.6)
+    rule.report(9, 2, 0.1)
+    rule.report(3, 1, 0.2)
+    assert [rule.promotion(), rule.promotion(), rule.promotion()] == [0, 1, None]
+
+
+def test_what_diverged_is_never_promoted() -> None:
+    rule = Asha(1, 2, 4, promote=True)
+    assert all(rule.report(number, 1, NAN).decision == "stop" for number in range(10))
+    assert rule.promotion() is None
+
+
+def test_median_stopping_by_the_definition() -> None:
+    rule = MedianStopping(2, others=3)
+    curves = [[0.2, 0.4, 0.6], [0.3, 0.5, 0.9], [0.1, 0.1, 0.1]]
+    assert feed(rule, curves) == [3, 3, 3]  # too few others
+    means = [statistics.mean(curve[:2]) for curve in curves]
+    assert statistics.median_low(means) == pytest.approx(0.3)
+    assert rule.report(3, 1, 0.0).decision == "continue"  # before the grace period's end
+    assert rule.report(3, 2, 0.29) == ("stop", "epoch 2: below the median 0.3000 of 3")
+    rule.report(4, 1, 0.31)
+    assert rule.report(4, 2, 0.0).decision == "continue"  # its best so far counts
+    assert rule.report(5, 1, NAN).decision == "stop"
+
+
+def test_full_length_stops_what_diverges_alone() -> None:
+    rule = FullLength()
+    assert feed(rule, CURVES) == [4] * 5
+    assert rule.report(9, 1, NAN).decision == "stop"
+
+
+def test_ordinals() -> None:
+    assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 102, 111)] == [
+        *("1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "102nd", "111th")
+    ]

@@ -6,8 +6,10 @@ from rich.console import Console
 
 from fmnist.config import TrainConfig
 from tune.asha import Asha
-from tune.live import JOURNAL, SearchView, TrialRecord, failure, read_trials, sparkline, winner
+from tune.journal import JOURNAL, TRIALS, Journal, read_events
+from tune.live import SearchView, failure, gpu_lines, sparkline
 from tune.plan import Plan
+from tune.state import SearchState, TrialRecord, read_trials
 
 PLAN = Plan(
     trials=1,
@@ -15,6 +17,7 @@ PLAN = Plan(
     at_once=1,
     epochs=3,
     images=100,
+    early="",
     worst_epochs=3,
     expected_epochs=2.0,
     search_s=60.0,
@@ -24,20 +27,30 @@ PLAN = Plan(
 
 
 def record(number: int, curve: list[float], outcome: str) -> TrialRecord:
-    return TrialRecord(number, TrainConfig(epochs=3), curve, outcome)
+    return TrialRecord(number, TrainConfig(epochs=3), curve, outcome=outcome)
 
 
-def test_the_winner_ran_in_full() -> None:
-    records = [
-        record(0, [0.5, 0.6, 0.7], "finished"),
-        record(1, [0.9], "stopped at rung 1"),
-        record(2, [0.5, 0.7, 0.8], "finished"),
-        record(3, [0.5, 0.7, 0.99], "diverged: epoch 4"),
-    ]
-    assert winner(records) is records[2]
-    assert winner(records[1:2]) is records[1]
-    assert winner(records[3:]) is None
-    assert winner([record(0, [], "error: x")]) is None
+def state(path: Path) -> SearchState:
+    curves = [[0.5, 0.6, 0.7], [0.4], [0.5, 0.7, 0.8], [0.65]]
+    return SearchState(
+        Asha(1, 3, 3),
+        lambda number, records: {"lr": 0.1 + number / 1000} if number < len(curves) else None,
+        TrainConfig(epochs=3),
+        journal=Journal(path / JOURNAL),
+        events=read_events(path / JOURNAL),
+    )
+
+
+def feed(state: SearchState) -> None:
+    """Two trials ran in full, one was stopped, one runs."""
+    for curve in ([0.5, 0.6, 0.7], [0.4], [0.5, 0.7, 0.8], [0.65]):
+        number = state.next()
+        assert number is not None
+        for epoch, value in enumerate(curve, start=1):
+            report = {"epoch": epoch, "validation_accuracy": value, "images_per_s": 4321.0, "seconds": 1.0, "kept_epoch": epoch}
+            state.report(number, report | {"ended": ""})
+        if len(curve) == 3:
+            state.end(number, "finished")
 
 
 def test_journal_survives_a_line_cut_short(tmp_path: Path) -> None:
@@ -49,18 +62,16 @@ def test_journal_survives_a_line_cut_short(tmp_path: Path) -> None:
     assert read_trials(journal) == records
 
 
-def test_what_follows_a_line_cut_short_is_not_lost_with_it(tmp_path: Path) -> None:
-    journal = tmp_path / JOURNAL
-    journal.parent.mkdir()
-    first, second = record(0, [0.5, 0.6, 0.7], "finished"), record(1, [0.4], "running")
-    line = json.dumps(first.to_dict())
-    journal.write_text(line + "\n" + line[:50])
-    done = read_trials(journal)
+def test_the_lines_of_trials_follow_from_the_journal(tmp_path: Path) -> None:
+    feed(state(tmp_path))
+    trials = tmp_path / TRIALS
+    trials.write_text('{"number": 0, "con')  # killed in the middle of a line, and before the others
     console = Console(file=(tmp_path / "out").open("w"))
-    view = SearchView(tmp_path, TrainConfig(epochs=3), done, Asha(1, 3, 3), PLAN, 0.0, console, live=False)
-    with view:
-        view.records[1] = second  # still running when the search ends
-    assert [(r.number, r.outcome) for r in read_trials(journal)] == [(0, "finished"), (1, "out of time")]
+    with SearchView(tmp_path, state(tmp_path), PLAN, console, live=False):
+        outcomes = [(r.number, r.outcome) for r in read_trials(trials)]
+        assert outcomes == [(0, "finished"), (1, "stopped at rung 1: 2nd of 2"), (2, "finished")]
+    outcomes = [(r.number, r.outcome) for r in read_trials(trials)]
+    assert outcomes[3:] == [(3, "out of time")]
 
 
 def test_sparkline_goes_from_the_lowest_to_the_highest() -> None:
@@ -71,16 +82,15 @@ def test_sparkline_goes_from_the_lowest_to_the_highest() -> None:
 
 
 def test_the_table_shows_the_best_first_with_rung_curve_and_forecast(tmp_path: Path) -> None:
-    scheduler = Asha(1, 3, 3)
-    done = [record(0, [0.5, 0.6, 0.7], "finished"), record(1, [0.4], "stopped at rung 1"), record(2, [0.5, 0.7, 0.8], "finished")]
+    searching = state(tmp_path)
+    feed(searching)
     console = Console(file=(tmp_path / "out").open("w"), width=140, record=True)
-    view = SearchView(tmp_path, TrainConfig(epochs=3), done, scheduler, PLAN, 0.0, console, live=False)
-    view.records[3] = TrialRecord(3, TrainConfig(epochs=3, lr=0.123), [0.65], images_per_s=4321.0)
+    view = SearchView(tmp_path, searching, PLAN, console, live=False)
     console.print(view.picture())
     text = console.export_text()
     rows = [line.split() for line in text.splitlines() if line[:2].strip().isdigit()]
     assert [row[0] for row in rows if row[1] == "airnet"] == ["3", "2", "0", "1"]
-    assert "0.123" in text
+    assert "0.103" in text
     assert "4,321" in text
     assert "1/3" in text
     assert "█" in text
@@ -107,3 +117,8 @@ def test_the_table_shows_the_best_first_with_rung_curve_and_forecast(tmp_path: P
 )
 def test_reasons_of_failures(text: str, words: str) -> None:
     assert failure(text).startswith(words)
+
+
+def test_what_nvidia_smi_says_in_words() -> None:
+    assert gpu_lines("97, 20480, 143771\n0, 0, 143771\n") == "; GPU 0 97 %, 20 of 140 GiB; GPU 1 0 %, 0 of 140 GiB"
+    assert gpu_lines("") == ""

@@ -7,7 +7,7 @@ import pytest
 
 from cluster.connect import Resources
 from fmnist.config import TrainConfig
-from tune.plan import Speeds, make_plan, plan_lines, play
+from tune.plan import MOST_TRIALS, Speeds, gpu_share, guess, make_plan, plan_lines
 from tune.presets import SearchConfig
 
 SEARCH = SearchConfig(trials=30, base=TrainConfig(epochs=9, validation_images=500))
@@ -15,14 +15,32 @@ SEARCH = SearchConfig(trials=30, base=TrainConfig(epochs=9, validation_images=50
 
 def test_nobody_stops_without_rungs_and_time_is_shared_out() -> None:
     search = SearchConfig(grace_epochs=9, base=TrainConfig(epochs=9))
-    seconds, epochs = play(search, [10.0] * 8, 9, 2, random.Random(0))
+    seconds, epochs = guess(search, [10.0] * 8, 1, 9, 2, random.Random(0))
     assert epochs == 72
     assert seconds == pytest.approx(8 * 9 * 10 / 2, rel=0.02)
 
 
 def test_halving_saves_most_of_the_epochs() -> None:
-    epochs = [play(SEARCH, [10.0] * 30, 9, 2, random.Random(seed))[1] for seed in range(10)]
+    epochs = [guess(SEARCH, [10.0] * 30, 1, 9, 2, random.Random(seed))[1] for seed in range(10)]
     assert 30 < statistics.median(epochs) < 0.6 * 30 * 9
+
+
+def test_early_epochs_on_a_share_of_the_images_take_less() -> None:
+    search = SearchConfig(scheduler="none", base=TrainConfig(epochs=4, early_epochs=2, early_share=0.5))
+    seconds, epochs = guess(search, [10.0] * 8, 0.5, 4, 1, random.Random(0), start_s=0.0)
+    assert epochs == 32
+    assert seconds == pytest.approx(8 * (2 * 5 + 2 * 10))
+
+
+@pytest.mark.parametrize(
+    ("peak_gb", "total_gb", "trials"),
+    [(0.0001, 80, MOST_TRIALS), (6, 80, 11), (20, 80, 3), (30, 80, 2), (60, 80, 1), (200, 80, 1), (3, 16, 4), (0.3, 8, 7)],
+)
+def test_trials_are_packed_by_memory(peak_gb: float, total_gb: float, trials: int) -> None:
+    share = gpu_share(int(peak_gb * 1e9), int(total_gb * 1e9))
+    assert int(1 / share) == trials
+    assert trials * share <= 1
+    assert trials == 1 or trials * (peak_gb + 0.7) <= total_gb
 
 
 def plan_for(trials: int, **changes: float) -> list[str]:

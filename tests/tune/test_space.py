@@ -1,4 +1,4 @@
-import random
+import math
 from pathlib import Path
 
 import pytest
@@ -7,10 +7,10 @@ from fmnist.config import Problem, TrainConfig
 from fmnist.errors import InputError
 from fmnist.models import build_model
 from tune.presets import PRESETS
-from tune.space import SPACES, candidates, load_space, sample
+from tune.space import SPACES, candidate_of, candidates, grid, load_space
 
 
-@pytest.mark.parametrize("name", sorted(SPACES))
+@pytest.mark.parametrize("name", ["quick", "standard", "wide"])
 def test_every_candidate_builds(name: str) -> None:
     drawn = candidates(load_space(name, TrainConfig()), 60, seed=1)
     for candidate in drawn:
@@ -32,10 +32,37 @@ def test_the_seed_decides() -> None:
     assert candidates(space, 8, seed=3) != candidates(space, 8, seed=4)
 
 
-def test_ranges_are_uniform_in_the_logarithm() -> None:
-    source = random.Random(0)
-    values = [sample({"lr": {"low": 0.001, "high": 0.1}}, source)["lr"] for _ in range(4000)]
-    assert sum(value < 0.01 for value in values) / 4000 == pytest.approx(0.5, abs=0.03)
+def test_ranges_are_uniform_in_the_logarithm_and_without_gaps() -> None:
+    drawn = candidates({"lr": {"low": 0.001, "high": 0.1}}, 64, seed=0)
+    places = sorted(int(32 * math.log(one["lr"] / 0.001) / math.log(100)) for one in drawn)
+    assert len(set(places)) >= 31  # independent draws leave four of 32 parts empty
+
+
+def test_no_candidate_comes_twice() -> None:
+    space = {"lr": [0.1, 0.2], "shift": [0, 1, 2]}
+    assert len(candidates(space, 100, seed=0)) == 6
+    assert len(candidates(space, 4, seed=0)) == 4
+
+
+def test_a_grid_has_each_candidate_once_shuffled() -> None:
+    drawn = grid(SPACES["report-d"], seed=0)
+    assert len(drawn) == 27
+    assert len({(c["lr"], c["global_batch_size"], c["weight_decay"]) for c in drawn}) == 27
+    assert [c["lr"] for c in drawn] != sorted(c["lr"] for c in drawn)
+    assert grid(SPACES["report-d"], seed=0) == drawn != grid(SPACES["report-d"], seed=1)
+    by = {"model": ["lenet", "airnet"], "widths": {"by": "model", "lenet": [[]], "airnet": [[8, 16, 32], [16, 32, 64]]}}
+    assert len(grid(by, seed=0)) == 3
+    with pytest.raises(InputError, match="searcher='grid': lr has a range"):
+        grid({"lr": {"low": 0.1, "high": 0.2}}, seed=0)
+
+
+def test_which_configs_lie_in_a_space() -> None:
+    space = SPACES["quick"]
+    candidate = candidates(space, 1, seed=0)[0]
+    config = TrainConfig().replace(**candidate)
+    assert candidate_of(space, config) == candidate
+    assert candidate_of(space, config.replace(lr=0.5)) is None
+    assert candidate_of(space, config.replace(model="mycnn", widths=())) is None
 
 
 OWN = """
