@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,23 +13,17 @@ import pytest
 from PIL import Image
 
 from benchmarks.photos import prepare, render
-from export.bundle import write_bundle
+from export.bundle import refresh
 from export.client import Client, ClientError
-from export.to_onnx import to_onnx
-from fmnist.checkpoint import Checkpoint
-from fmnist.config import TrainConfig
-from fmnist.data import DataInfo, Split
-from fmnist.device import default_device
+from fmnist.checkpoint import Checkpoint, save_checkpoint
+from fmnist.data import Split
 from fmnist.evaluate import compute_logits
-from fmnist.loop import train_epochs
 from tests.conftest import ROOT, Outcome
 
 
 @pytest.fixture(scope="module")
-def bundle(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "export"
-    write_bundle(folder, to_onnx(checkpoint), checkpoint)
-    return folder
+def bundle(checkpoint: Checkpoint, make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("run") / "export", checkpoint).parent
 
 
 def test_answers_are_pytorchs(bundle: Path, checkpoint: Checkpoint, official_test: Split) -> None:
@@ -60,24 +55,35 @@ def test_changed_model_is_refused(bundle: Path, tmp_path: Path) -> None:
         Client(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def lenet(train: Split, info: DataInfo, tmp_path_factory: pytest.TempPathFactory) -> Client:
-    """A LeNet that has learned enough to tell most garments."""
-    plain = TrainConfig(flip=False, shift=0, label_smoothing=0, precision="fp32")
-    config = plain.replace(model="lenet", optimizer="adamw", lr=0.003, epochs=2, global_batch_size=64)
-    few = Split(train.images[:10_000], train.labels[:10_000])
-    *_, (_, state) = train_epochs(config, few, classes=10, device=default_device())
-    checkpoint = Checkpoint(state.model.cpu().eval(), state.config, info, {"versions": {}})
-    folder = tmp_path_factory.mktemp("lenet")
-    write_bundle(folder, to_onnx(checkpoint), checkpoint)
-    return Client(folder)
+def test_check_holds_every_file_and_the_answers(bundle: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "bundle")
+
+    def checked() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, copy / "client.py", "--check"], capture_output=True, text=True, cwd=tmp_path)
+
+    done = checked()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("whole: 4 files; logits of 20 golden samples differ by at most")
+    (copy / "MODEL_CARD.md").write_text("the best model there is")
+    assert (done := checked()).returncode == 2
+    assert "MODEL_CARD.md: SHA-256" in done.stderr
+    with np.load(bundle / "golden.npz") as arrays:
+        golden = dict(arrays)
+    golden["logits"][0, 0] += 0.01
+    np.savez(copy / "golden.npz", **golden)
+    refresh(copy)
+    assert (done := checked()).returncode == 2
+    assert done.stderr.startswith("error: logits of the golden samples differ by up to 1.0e-02")
 
 
-def test_prepared_photos_are_told_and_resized_ones_are_not(lenet: Client, official_test: Split) -> None:
+def test_prepared_photos_are_told_and_resized_ones_are_not(
+    lenet: Checkpoint, make_bundle: Callable[..., Path], official_test: Split, tmp_path: Path
+) -> None:
+    client = Client(make_bundle(tmp_path, lenet).parent)
     source = np.random.default_rng(0)
     images, truth = official_test.images[:60].numpy(), official_test.labels[:60].numpy()
-    given = [prepare(lenet, image, render(image, source)) for image in images]
-    right = {way: (lenet.probabilities(np.stack([each[way] for each in given])).argmax(1) == truth).mean() for way in given[0]}
+    given = [prepare(client, image, render(image, source)) for image in images]
+    right = {way: (client.probabilities(np.stack([each[way] for each in given])).argmax(1) == truth).mean() for way in given[0]}
     assert right["original"] > 0.6
     assert right["prepared"] > right["original"] - 0.15
     assert right["prepared"] > max(right["resized"], right["negated"]) + 0.2
@@ -96,6 +102,37 @@ def test_flags_say_what_a_picture_is(bundle: Path, official_test: Split, tmp_pat
         assert subprocess.run(words, capture_output=True, text=True, cwd=tmp_path).stdout == done.output
         answers[flag] = best
     assert answers["--photo"] == answers["--top=3"] != answers["--no-photo"]
+
+
+def test_folders_batches_json_and_heat_maps(
+    bundle: Path, checkpoint: Checkpoint, official_test: Split, tmp_path: Path, call: Callable[..., Outcome]
+) -> None:
+    folder = tmp_path / "images/more"
+    folder.mkdir(parents=True)
+    for number in range(7):
+        Image.fromarray(official_test.images[number].numpy()).save(folder / f"{number}.PNG")
+    (folder / "notes.txt").write_text("no image")
+    save_checkpoint(bundle.parent / "best", checkpoint.model, checkpoint.config, checkpoint.data, {})
+    lines = call("export.predict", tmp_path / "images", "--run", bundle.parent, "--batch", 3, "--explain", tmp_path / "cam.png")
+    assert lines.code == 0, lines.output
+    *answers, last = lines.output.splitlines()
+    assert [line.split(":")[0] for line in answers] == [str(folder / f"{number}.PNG") for number in range(7)]
+    assert last == f"saved in {tmp_path / 'cam.png'}"
+    assert Image.open(tmp_path / "cam.png").size[0] > 300
+    shipped = subprocess.run([sys.executable, bundle / "client.py", "--json", folder], capture_output=True, text=True, check=True)
+    expected = Client(bundle).probabilities(official_test.images[:7].numpy())
+    for number, answer in enumerate(json.loads(shipped.stdout)):
+        assert answer["image"] == str(folder / f"{number}.PNG")
+        best = answer["top"][0]
+        assert best["label"] == checkpoint.data.classes[int(expected[number].argmax())]
+        assert best["probability"] == pytest.approx(float(expected[number].max()), abs=1e-6)
+    (folder / "8.png").write_bytes(b"cut")
+    done = call("export.predict", folder, "--run", bundle.parent, "--json")
+    assert done.code == 2
+    assert done.output.startswith(f"error: image='{folder / '8.png'}'")  # and no half of a list
+    (tmp_path / "empty").mkdir()
+    done = call("export.predict", tmp_path / "empty", "--run", bundle.parent)
+    assert (done.code, "the folder holds no image" in done.output) == (2, True)
 
 
 @pytest.mark.parametrize(

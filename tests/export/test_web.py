@@ -1,0 +1,184 @@
+"""The demo in a real browser, from a plain static server: the same answers as Python's, for everybody, and no request elsewhere."""
+
+import base64
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from benchmarks.photos import render
+from export.client import Client
+from export.web import RUNTIME, runtime, write_demo
+from fmnist.checkpoint import Checkpoint
+from fmnist.data import Split
+from tests.browser import NARROW, WIDE
+from tests.conftest import Outcome
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture(scope="module")
+def bundle(lenet: Checkpoint, make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("demo") / "export", lenet).parent
+
+
+@pytest.fixture(scope="module")
+def site(bundle: Path) -> Iterator[str]:
+    folder = bundle.parent / "web"
+    write_demo(bundle, folder)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+@pytest.fixture
+def visit(browser: Browser, site: str) -> Iterator[Callable[..., Page]]:
+    """Opens the demo, and in the end looks whether it complained or asked anybody else."""
+    pages: list[tuple[Page, list[str], list[str]]] = []
+
+    def visit(width: int = WIDE, scheme: Any = "light") -> Page:
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        complaints: list[str] = []
+        requests: list[str] = []
+        pages.append((page, complaints, requests))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(site)
+        expect(page.locator("#state")).to_have_text("")
+        return page
+
+    yield visit
+    for page, complaints, requests in pages:
+        assert complaints == []
+        assert [url for url in requests if not url.startswith((site, "data:", "blob:"))] == []
+        page.close()
+
+
+def probabilities(page: Page, pixels: np.ndarray) -> list[float]:
+    return page.evaluate("async (pixels) => (await demo.predict(Uint8Array.from(pixels))).probabilities", pixels.flatten().tolist())
+
+
+def test_golden_samples_get_pythons_answers(visit: Callable[..., Page], bundle: Path) -> None:
+    page = visit()
+    client = Client(bundle)
+    with np.load(bundle / "golden.npz") as golden:
+        pixels = golden["pixels"]
+    expected = client.probabilities(pixels)
+    for number, image in enumerate(pixels):
+        assert np.abs(np.array(probabilities(page, image)) - expected[number]).max() < 1e-3
+    for number in (0, 7, 19):  # by keyboard, through the picture file
+        sample = page.locator(f"[data-sample='{number}']")
+        sample.focus()
+        page.keyboard.press("Enter")
+        label, probability = client.labels[int(expected[number].argmax())], float(expected[number].max())
+        expect(page.locator("#answer")).to_have_text(f"{label}, {100 * probability:.1f} %")
+        assert page.locator("#bars li").count() == 10
+        assert page.inner_text("#time").endswith("ms in the model")
+
+
+def test_photos_are_prepared_as_in_python(visit: Callable[..., Page], bundle: Path, official_test: Split, tmp_path: Path) -> None:
+    page, client, source = visit(), Client(bundle), np.random.default_rng(0)
+    photos = [render(image.numpy(), source) for image in official_test.images[:20]]
+    same = 0
+    for photo in photos:
+        there = client.pixels(photo, photo=True)
+        photo.save(buffer := io.BytesIO(), "PNG")
+        found = page.evaluate(
+            """async ([address, options]) => {
+                const bitmap = await createImageBitmap(await (await fetch(address)).blob());
+                return Array.from(demo.toPixels(demo.pixelsOf(bitmap, bitmap.width, bitmap.height), options));
+            }""",
+            [
+                "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode(),
+                {"size": 28, "channels": 1, "photo": True},
+            ],
+        )
+        here = np.array(found, np.uint8).reshape(28, 28)
+        assert np.abs(here.astype(int) - there.astype(int)).mean() < 3
+        same += int(np.argmax(probabilities(page, here)) == client.probabilities(there[None])[0].argmax())
+    assert same >= 19
+    photos[-1].save(tmp_path / "photo.png")
+    page.set_input_files("#file", tmp_path / "photo.png")
+    expect(page.locator("#answer")).not_to_have_text("")
+    assert page.inner_text("#answer").split(",")[0] == client.top(photos[-1], 1)[0][0]
+    (tmp_path / "no.png").write_text("no picture")
+    page.set_input_files("#file", tmp_path / "no.png")
+    expect(page.locator("#state")).to_contain_text("not a picture")
+    Image.new("RGB", (100, 100), "white").save(tmp_path / "blank.png")
+    page.set_input_files("#file", tmp_path / "blank.png")
+    expect(page.locator("#state")).to_contain_text("nothing to be seen")
+
+
+def test_drawing_dropping_and_filming(visit: Callable[..., Page], official_test: Split) -> None:
+    page = visit()
+    canvas = page.locator("#draw")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 80, box["y"] + 80)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 200, box["y"] + 80, steps=5)
+    page.mouse.move(box["x"] + 200, box["y"] + 200, steps=5)
+    page.mouse.up()
+    expect(page.locator("#answer")).not_to_have_text("")
+    drawn = page.inner_text("#answer")
+    page.evaluate(
+        """async () => {
+            const blob = await (await fetch('samples/00.png')).blob();
+            const data = new DataTransfer();
+            data.items.add(new File([blob], 'a.png', {type: 'image/png'}));
+            document.getElementById('drop').dispatchEvent(new DragEvent('drop', {dataTransfer: data, cancelable: true}));
+        }"""
+    )
+    expect(page.locator("#answer")).not_to_have_text(drawn)
+    dropped = page.inner_text("#answer")
+    film = page.get_by_role("button", name="Start the camera")
+    film.click()
+    expect(page.locator("#answer")).not_to_have_text(dropped)  # of Chromium's fake camera
+    page.get_by_role("button", name="Stop the camera").click()
+    assert page.get_by_role("button", name="Start the camera").get_attribute("aria-pressed") == "false"
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_use_it(visit: Callable[..., Page], width: int, scheme: str) -> None:
+    page = visit(width, scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.locator("[data-sample='3']").click()
+    expect(page.locator("#answer")).not_to_have_text("")
+    found = Axe().run(page).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")] == []
+
+
+def test_the_command_and_what_it_refuses(bundle: Path, tmp_path: Path, call: Callable[..., Outcome]) -> None:
+    out = tmp_path / "site"
+    done = call("export.web", bundle, "--out", out)
+    assert done.code == 0, done.output
+    assert f"python -m http.server --directory {out}" in done.output
+    config = json.loads((out / "config.json").read_text())
+    assert len(config["samples"]) == 20
+    assert {path.name for path in out.iterdir()} >= {*RUNTIME, "index.html", "app.js", "photo.js", "style.css", "model.onnx"}
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in bundle.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    (copy / "client.py").write_text("changed")
+    done = call("export.web", copy)
+    assert (done.code, "files: client.py was changed" in done.output) == (2, True)
+    assert not (tmp_path / "web").exists()
+    assert set(runtime()) == set(RUNTIME)
