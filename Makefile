@@ -10,23 +10,30 @@ UV := $(VENV)/bin/uv
 READY := $(VENV)/ready
 DEMO := runs/demo
 
-.PHONY: demo test test-cluster gpu-cluster check setup lock
+.PHONY: demo test test-cluster gpu-cluster verify-zoo check setup lock
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/export/benchmark.json
+	@$(PY) -m tune.report demo
 	@$(PY) -m fmnist.summary demo
 
+# Chromium: for the tests that look at report.html as a reader does.
 test: $(READY)
+	tests/install.sh chromium
 	$(PY) -m pytest -m 'not bringup'
 
 # Real machines, as far as one machine can be several. -s: it takes minutes, and says where it is; -rs: or why it is left out.
 test-cluster: $(READY)
-	tests/cluster/install.sh
+	tests/install.sh iproute2 openssh-client openssh-server procps rsync util-linux
 	$(PY) -m pytest -m bringup -s -rs
 
 # Where there are GPUs: what a machine without them cannot show; docs/results/gpu.md.
 gpu-cluster: $(READY)
 	$(PY) -m benchmarks.gpu
+
+# Every network, width and ensemble through export and verification: half an hour.
+verify-zoo: $(READY)
+	$(PY) -m benchmarks.zoo --verify-only
 
 check: $(READY)
 	$(VENV)/bin/ruff format --check .
@@ -65,9 +72,9 @@ $(DEMO)/export/verify.json: $(DEMO)/export/manifest.json
 	$(PY) -m export.verify demo
 
 $(DEMO)/export/benchmark.json: $(DEMO)/export/verify.json
-	$(PY) -m export.benchmark demo --batches 1 256
+	$(PY) -m export.benchmark demo --batches 1 256 --modes single-stream --min-seconds 1 --no-compiled
 
 # Renew the lock: every package at its newest, with hashes, for every platform. No registry's name goes into it.
 lock: $(READY)
-	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --group dev \
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --group dev --all-extras \
 	    --constraints constraints.txt pyproject.toml --output-file requirements.lock

@@ -38,7 +38,7 @@ ROOT = Path(__file__).parent.parent
 EPOCHS = 5
 TRAIN = ("--recipe", "e-lenet-0.05", "--train-images", "20000", "--validation-images", "1000", "--epochs", str(EPOCHS))
 SEARCH = (
-    *("--preset", "demo", "--trials", "3", "--retrain-epochs", "1", "--grace-epochs", "6", "--time-budget-s", "0"),
+    *("--preset", "demo", "--trials", "3", "--retrain-epochs", "1", "--grace-epochs", "6", "--time-budget", "0"),
     *("--base.train-images", "8000", "--base.validation-images", "1000", "--base.epochs", "6"),
 )
 LIMIT_S = 400.0
@@ -148,9 +148,10 @@ def until(condition: Callable[[], Any], what: str, tell: Callable[[], str] = lam
 
 
 class Census:
-    """Notes every process that this one starts, directly or not, while inside."""
+    """Notes every process that comes into being below this one while inside."""
 
     def __init__(self) -> None:
+        self.before = set(psutil.Process().children(recursive=True))
         self.seen: set[psutil.Process] = set()
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
@@ -158,12 +159,16 @@ class Census:
     def _watch(self) -> None:
         while not self.over.wait(0.5):
             with suppress(psutil.NoSuchProcess):
-                self.seen |= set(psutil.Process().children(recursive=True))
+                self.seen |= set(psutil.Process().children(recursive=True)) - self.before
 
-    def left(self) -> int:
-        """How many are still there, two minutes later at the latest: agents of a killed raylet take one."""
-        _, alive = psutil.wait_procs(self.seen, timeout=120)
-        return sum(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in alive)
+    def left(self, wait_s: float) -> list[str]:
+        """Those that are still there after so long: what each is, and its command."""
+        found: list[str] = []
+        for process in psutil.wait_procs(self.seen, timeout=wait_s)[1]:
+            with suppress(psutil.NoSuchProcess):
+                if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(f"{process.pid} of {process.ppid()}: {' '.join(process.cmdline())}")
+        return found
 
     def __enter__(self) -> Self:
         self.thread.start()
@@ -211,9 +216,10 @@ class Bench:
         with self.censuses.setdefault(name, Census()):
             return {"fault": name, "what": FAULTS[name].__doc__, **FAULTS[name](self)}
 
-    def left_over(self) -> dict[str, int]:
-        """Processes of each fault that are still there."""
-        return {name: census.left() for name, census in self.censuses.items()}
+    def left_over(self) -> dict[str, list[str]]:
+        """Processes of each fault that are still there in two minutes: agents of a killed raylet take one."""
+        deadline = time.monotonic() + 120
+        return {name: census.left(max(deadline - time.monotonic(), 0)) for name, census in self.censuses.items()}
 
     def fresh(self, name: str) -> Path:
         folder = self.folder / name
@@ -658,7 +664,7 @@ def main(options: Options) -> None:
                 old[key] = bench.suffer(key) | {name: versions[name] for name in ("ray", "torch")}
                 write_json(path, [old[key] for key in FAULTS if key in old])
         for key, left in bench.left_over().items():
-            old[key]["left_over"] = left
+            old[key]["left_over"] = len(left)
     rows = [old[key] for key in FAULTS if key in old]
     write_json(path, rows)
     lines = [

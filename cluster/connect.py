@@ -25,7 +25,7 @@ import ray  # noqa: E402  # after the settings that it reads when imported
 import ray.exceptions  # noqa: E402
 
 from fmnist.device import cpu_threads  # noqa: E402
-from fmnist.errors import InputError, check  # noqa: E402
+from fmnist.errors import InputError, check, first_line  # noqa: E402
 
 AUTOSCALED_GPUS = "autoscaled_gpus"
 """A custom resource of the head: as many GPUs as the autoscaler may rent. Ray 2.60 does not tell a driver."""
@@ -135,7 +135,7 @@ def _why_refused(error: BaseException) -> str:
     if "ersion mismatch" in said:
         words = " ".join(line.strip() for line in said.splitlines() if "Ray:" in line or "Python:" in line or "ersion" in line)
         return f"its versions are not ours ({words}); install the same Ray and Python on both"
-    return f"no Ray cluster answers there ({str(error).splitlines()[0]})"
+    return f"no Ray cluster answers there ({first_line(error)})"
 
 
 def _check_answers(address: str) -> None:

@@ -20,7 +20,7 @@ import pyarrow.fs
 import torch
 
 from fmnist.checkpoint import load_state, save_state
-from fmnist.errors import FailedError, InputError, check
+from fmnist.errors import FailedError, InputError, check, first_line
 from fmnist.run import RUNS, run_to_resume
 
 STATE_FILE = "last.pt"
@@ -50,7 +50,7 @@ def patiently(what: str, act: Callable[[], T], tell: Callable[[str], None] | Non
         try:
             return act()
         except OSError as error:
-            reason = str(error).splitlines()[0][:300]
+            reason = first_line(error)
             if time.monotonic() + wait_s > deadline:
                 raise FailedError(f"{what}: the storage failed for {PATIENCE_S:.0f} s ({reason})") from error
             if tell is not None and not told:
@@ -172,7 +172,7 @@ class Storage:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(filesystem.open_input_stream(info.path).read())
         except OSError as error:
-            raise InputError(f"storage={self.place!r} cannot be read: {str(error).splitlines()[0]}") from error
+            raise InputError(f"storage={self.place!r} cannot be read: {first_line(error)}") from error
 
     @contextlib.contextmanager
     def mirrored(self, run: Path, tell: Callable[[str], None]) -> Generator[Callable[[], None]]:
@@ -197,7 +197,7 @@ class Storage:
                     mirror.push()
                 except OSError as error:
                     if not told:
-                        tell(f"copying {run} to {self.place} failed ({str(error).splitlines()[0][:300]}); it goes on trying")
+                        tell(f"copying {run} to {self.place} failed ({first_line(error)}); it goes on trying")
                     told = True
 
         thread = threading.Thread(target=copy, daemon=True)
@@ -265,7 +265,7 @@ def open_storage(place: str | None) -> Storage:
         _put(filesystem, path, b"")
         filesystem.delete_file(path)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:300]
+        reason = first_line(error)
         raise InputError(
             f"storage={place!r}: it cannot be written to ({reason}); the bucket must exist, and this machine be allowed to use it"
         ) from error

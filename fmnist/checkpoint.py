@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from fmnist.config import TrainConfig, field_names
+from fmnist.config import TrainConfig
 from fmnist.data import DataInfo, Source, find_data, load_info
-from fmnist.errors import InputError, check, check_known
+from fmnist.errors import InputError, check, check_fields, first_line
 from fmnist.models import Classifier, build_model
 from fmnist.run import WEIGHTS, environment, read_json, write_atomic, write_json
 
@@ -56,14 +56,13 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         environment_then = saved["environment"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / 'config.json'} is not a checkpoint's config: {error!r}") from error
-    model = build_model(config, data.problem)
-    _load_weights(model, folder / WEIGHTS)
+    model = load_model(config, data, folder / WEIGHTS)
     return Checkpoint(model.eval(), config, data, environment_then)
 
 
 def data_info(saved: dict[str, Any]) -> DataInfo:
-    """A DataInfo from its dict. Raises InputError on an unknown key."""
-    check_known("data", saved, field_names(DataInfo))
+    """A DataInfo from its dict. Raises InputError on an unknown key, or a value of another type."""
+    check_fields("data", saved, DataInfo)
     values = dict(saved)
     for key in ("classes", "label_values"):
         if key in values:
@@ -84,8 +83,14 @@ def open_data(source: Source, resumed: Path | None) -> tuple[Path, DataInfo]:
     return folder, load_info(folder, then)
 
 
-def _load_weights(model: Classifier, path: Path) -> None:
-    """Raises InputError unless the file holds the model's very tensors."""
+def load_model(config: TrainConfig, data: DataInfo, path: Path) -> Classifier:
+    """The config's network with the weights in a safetensors file.
+
+    Nothing of the network's size is allocated before the file is seen to hold just that.
+
+    Raises:
+        InputError: the file is missing or damaged, or holds other tensors than the network has.
+    """
     try:
         with path.open("rb") as file:
             start = file.read(2)
@@ -96,15 +101,20 @@ def _load_weights(model: Classifier, path: Path) -> None:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except SafetensorError as error:
         raise InputError(f"{path} is damaged or cut short ({error}); put a whole one in its place, or train again") from error
-    expected = model.state_dict()
+    with torch.device("meta"):
+        expected = build_model(config, data.problem).state_dict()
+    both = sorted(set(found) & set(expected))
     problems = {
         "lacks": sorted(set(expected) - set(found)),
         "has unknown": sorted(set(found) - set(expected)),
-        "has another shape for": sorted(name for name in set(found) & set(expected) if found[name].shape != expected[name].shape),
+        "has another shape for": [name for name in both if found[name].shape != expected[name].shape],
+        "has another type for": [name for name in both if found[name].dtype != expected[name].dtype],
     }
     said = "; ".join(f"{what} {', '.join(names[:3])}{' …' * (len(names) > 3)}" for what, names in problems.items() if names)
     check(not said, f"{path} does not hold the weights that config.json describes: it {said}")
+    model = build_model(config, data.problem)
     model.load_state_dict(found)
+    return model
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -119,7 +129,7 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises almost anything
-        raise InputError(f"{path} is not a training state: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path} is not a training state: {first_line(error)}") from error
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

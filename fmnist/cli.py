@@ -1,6 +1,7 @@
 """What every command line shares: flags made from a dataclass, presets, one clear line for bad input, and Ctrl-C."""
 
 import contextlib
+import difflib
 import errno
 import io
 import itertools
@@ -135,5 +136,8 @@ def _parse(options: type[Options], prog: str, default: Options | None) -> Option
     body = itertools.dropwhile(lambda line: not set(line) - set("─-"), words[1:])
     message = " ".join(itertools.takewhile(lambda line: set(line) - set("─-"), body))
     hints = [line.split(" ")[0].rstrip(",") for line in words if re.match("--[a-z]", line)]
-    nearest = f" Did you mean {hints[0]}?" if hints and message.startswith("Unrecognized") else ""
+    given = re.search(r"--\S+?(?=,|$| )", message)
+    nearest = ""
+    if hints and given and message.startswith("Unrecognized"):
+        nearest = f" Did you mean {difflib.get_close_matches(given[0], hints, 1, cutoff=0.0)[0]}?"
     fail(InputError(f"{message.rstrip('.')}.{nearest} See {prog} --help"))

@@ -1,6 +1,8 @@
 """What this process computes on: device, CPU threads, precision."""
 
 import os
+import platform
+from pathlib import Path
 
 import torch
 
@@ -14,6 +16,15 @@ def default_device() -> torch.device:
 def cpu_threads() -> int:
     """CPU threads that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The CPU's name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def set_threads(config: TrainConfig) -> None:

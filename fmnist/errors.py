@@ -1,7 +1,9 @@
 """Errors that are the user's to mend."""
 
 import difflib
-from collections.abc import Iterable
+import types
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 
 class InputError(ValueError):
@@ -10,6 +12,11 @@ class InputError(ValueError):
 
 class FailedError(RuntimeError):
     """Something broke that no flag mends (a machine, a disk, a network): the message says what. Commands print it, and exit 1."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its kind if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def check(ok: bool, message: str) -> None:
@@ -29,6 +36,33 @@ def check_known(what: str, found: Iterable[str], known: Iterable[str]) -> None:
     names = list(known)
     for name in sorted(set(found) - set(names)):
         raise InputError(f"{what} has no field {name!r}: {_nearest(name, names)}its fields are {', '.join(names)}")
+
+
+def check_fields(what: str, found: Any, kind: type) -> None:
+    """Raise `InputError` unless `found` is a dict of fields of the dataclass `kind`, each of its type; a list serves as tuple."""
+    check(isinstance(found, dict), f"{what}: {str(found)[:60]!r} where its fields should be")
+    hints = get_type_hints(kind)
+    check_known(what, found, hints)
+    for name, value in found.items():
+        check(_fits(value, hints[name]), f"{what}: {name}={str(value)[:60]!r} is no {_said(hints[name])}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    kind, arguments = get_origin(hint) or hint, get_args(hint)
+    if kind in (types.UnionType, Union):
+        return any(_fits(value, one) for one in arguments)
+    if kind is Literal:
+        return isinstance(value, str) and value in arguments
+    if kind is tuple:
+        return isinstance(value, list | tuple) and all(_fits(one, arguments[0]) for one in cast(Sequence[Any], value))
+    if kind is dict:
+        items = cast(dict[Any, Any], value).items() if isinstance(value, dict) else [(None, None)]
+        return all(_fits(key, arguments[0]) and _fits(one, arguments[1]) for key, one in items)
+    return type(value) in (int, float) if kind is float else type(value) is kind
+
+
+def _said(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
 
 
 def _nearest(value: str, names: list[str]) -> str:

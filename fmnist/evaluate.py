@@ -3,6 +3,7 @@
 `python -m fmnist.evaluate [RUN…]` prints them for a checkpoint or an ensemble of several, and leaves JSON and figures.
 """
 
+import io
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,12 +25,14 @@ from fmnist.cli import command
 from fmnist.data import NOT_NAMED, SPLIT_SEED, DataInfo, Source, Split, find_data, load_info, load_test, load_train, split_train
 from fmnist.device import default_device
 from fmnist.errors import check, one_of
-from fmnist.run import RUNS, find_checkpoint, read_json, run_of, write_json
+from fmnist.run import RUNS, find_checkpoint, read_json, run_of, write_atomic, write_json
 
 EVALUATION_BATCH = 500
 CALIBRATION_BINS = 15
 MISTAKES = 24
 """Drawn at most."""
+PREDICTIONS = "test_predictions.npz"
+"""Beside a checkpoint: see save_predictions."""
 SCORES = ("precision", "recall", "f1")
 AVERAGES = ("micro", "macro", "weighted")
 SplitName = Literal["validation", "test"]
@@ -125,6 +128,36 @@ def reliability(logits: Tensor, labels: Tensor) -> list[dict[str, Any]]:
             "accuracy": right[inside].mean().item(),
         })  # fmt: skip
     return rows
+
+
+def surest_mistakes(logits: Tensor, labels: Tensor) -> Tensor:
+    """Places of the mistakes with the highest probability, the surest first; (M,) int64, at most MISTAKES of them.
+
+    Args:
+        logits: (N, classes) float32.
+        labels: (N,) int64.
+    """
+    confidence, predicted = logits.float().softmax(1).max(1)
+    wrong = (predicted != labels).nonzero().flatten()
+    return wrong[confidence[wrong].argsort(descending=True, stable=True)][:MISTAKES]
+
+
+def save_predictions(path: Path, logits: Tensor, split: Split) -> None:
+    """What a model said of a split, for those who draw it without the data set, as a compressed npz.
+
+    It holds logits (N, classes) float32, labels (N,), and of the surest mistakes their place in the split, mistakes (M,) int64,
+    and their images (M, H, W) or (M, 3, H, W) uint8.
+    """
+    wrong = surest_mistakes(logits, split.labels)
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        logits=logits.float().numpy(),
+        labels=split.labels.numpy().astype(np.min_scalar_type(logits.shape[1])),
+        mistakes=wrong.numpy(),
+        images=split.images[wrong].numpy(),
+    )
+    write_atomic(path, buffer.getvalue())
 
 
 def combine(members: list[Tensor], how: str) -> Tensor:
@@ -436,8 +469,7 @@ def _draw(members: list[Member], found: dict[str, Any], logits: Tensor, split: S
     plots.plot_confusion(found["confusion"], classes, folder / "confusion.png")
     plots.plot_class_bars({score: found[score]["per_class"] for score in SCORES}, found["support"], classes, folder / "classes.png")
     confidence, predicted = probabilities.max(1)
-    wrong = (predicted != split.labels).nonzero().flatten()
-    wrong = wrong[confidence[wrong].argsort(descending=True)][:MISTAKES]
+    wrong = surest_mistakes(logits, split.labels)
     said = [(classes[split.labels[i]], classes[predicted[i]], confidence[i].item()) for i in wrong.tolist()]
     plots.plot_mistakes(split.images[wrong].numpy(), said, folder / "mistakes.png")
     bins = {"as trained": found["reliability"]}

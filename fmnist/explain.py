@@ -85,13 +85,14 @@ def main(options: ExplainOptions) -> None:
     checkpoint = load_checkpoint(folder)
     path = run_of(folder) / "figures" / "grad_cam.png"
     if options.images:
-        _explain_files(checkpoint, options.images, path)
+        explain_files(checkpoint, options.images, path)
     else:
         _explain_classes(checkpoint, options, path)
     Console(highlight=False, soft_wrap=True).print(f"saved in {path}")
 
 
-def _explain_files(checkpoint: Checkpoint, files: tuple[str, ...], path: Path) -> None:
+def explain_files(checkpoint: Checkpoint, files: tuple[str, ...], path: Path) -> None:
+    """Heat maps of the predicted classes of some picture files, as a PNG file. Raises InputError if one cannot be read."""
     pixels = torch.stack([_read(file, checkpoint.data) for file in files])
     heat, captions = _explain(checkpoint, pixels)
     columns = min(3, len(files))

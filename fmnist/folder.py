@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from fmnist.errors import check
 from fmnist.idx import DataError, write_idx
-from fmnist.photo import ImageError, is_gray, open_image, to_pixels
+from fmnist.photo import SUFFIXES, ImageError, is_gray, open_image, to_pixels
 from fmnist.run import write_json
 
 TEST_SHARE = 6
@@ -74,9 +73,8 @@ def _find(folder: Path) -> tuple[list[str], Images, Images]:
 
 
 def _scan(folder: Path) -> tuple[list[str], Images]:
-    known = set(Image.registered_extensions())
     found = {
-        child.name: sorted(path for path in child.rglob("*") if path.suffix.lower() in known and not path.name.startswith("."))
+        child.name: sorted(path for path in child.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
         for child in _subfolders(folder)
     }
     classes = [name for name, paths in found.items() if paths]

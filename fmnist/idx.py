@@ -1,6 +1,7 @@
 """MNIST's file format (IDX): arrays of unsigned bytes with a header of big-endian sizes (LeCun et al., 1998)."""
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -12,6 +13,8 @@ from fmnist.errors import InputError
 from fmnist.run import write_atomic
 
 UNSIGNED_BYTE = 0x08
+MOST_DIMENSIONS = 4
+"""Of an array: images in colour have four."""
 
 
 class DataError(InputError):
@@ -33,14 +36,15 @@ def unpack(path: Path) -> bytes:
 
 
 def parse_idx(path: Path, content: bytes) -> NDArray[np.uint8]:
-    """The array in `content`, writable. Raises DataError, naming `path`, if it is no whole IDX file of unsigned bytes."""
+    """The array in `content`, writable, of one to four dimensions. Raises DataError, naming `path`, if it is no whole IDX file of
+    unsigned bytes."""
     magic = int.from_bytes(content[:4], "big")
     dimensions = magic & 0xFF
     header = 4 + 4 * dimensions
-    if len(content) < max(header, 8) or magic >> 8 != UNSIGNED_BYTE:
+    if len(content) < max(header, 8) or magic >> 8 != UNSIGNED_BYTE or not 1 <= dimensions <= MOST_DIMENSIONS:
         raise DataError(f"{path} is not an IDX file of unsigned bytes")
     shape = struct.unpack(f">{dimensions}I", content[4:header])
-    expected = header + int(np.prod(shape, dtype=np.int64))
+    expected = header + math.prod(shape)
     if len(content) != expected:
         raise DataError(f"{path} has {len(content):,} bytes where its header promises {expected:,}: damaged or cut short")
     return np.frombuffer(bytearray(content), np.uint8, offset=header).reshape(shape)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fmnist.config import TrainConfig
-from fmnist.errors import InputError, check
+from fmnist.errors import InputError, check, first_line
 from fmnist.models.resnet import ThreeChannels
 
 
@@ -86,7 +86,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise InputError(f"weights={str(path)!r} is damaged or no safetensors file: {error}") from error
     except Exception as error:  # a damaged pickle raises almost anything
-        raise InputError(f"weights={str(path)!r} is not a file of plain tensors: {str(error).splitlines()[0]}") from error
+        raise InputError(f"weights={str(path)!r} is not a file of plain tensors: {first_line(error)}") from error
     tensors = isinstance(found, dict) and all(isinstance(tensor, Tensor) for tensor in found.values())
     check(tensors, f"weights={str(path)!r}: it must hold a state dict, names and tensors alone")
     return found

@@ -20,6 +20,18 @@ def hold(run: Path) -> None:
         raise InputError(f"{run} is in use by another process: wait for it to end, or choose another --name") from error
 
 
+def in_use(run: Path) -> bool:
+    """Whether another process works on a run folder."""
+    path = run.absolute() / ".lock"
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, blocking=False):
+            return False
+    except Timeout:
+        return True
+
+
 def let_go(run: Path) -> None:
     """Unlock a run folder that this process has done with."""
     if lock := HELD.pop(run.absolute(), None):

@@ -18,7 +18,7 @@ from fmnist.augment import DROPOUT, ORDER, Augmentation, ImageTable, generator
 from fmnist.config import TrainConfig
 from fmnist.data import Split, pixel_statistics
 from fmnist.device import autocast, resolve
-from fmnist.errors import check
+from fmnist.errors import InputError, check, first_line
 from fmnist.evaluate import compute_logits
 from fmnist.initial import initialise
 from fmnist.models import Classifier, build_model
@@ -128,16 +128,22 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises InputError if the state is that of another config."""
-        mine, theirs = self.config.to_dict(), TrainConfig.from_dict(state["config"]).to_dict()
-        different = [f"{key} {theirs[key]!r} became {mine[key]!r}" for key in mine if theirs[key] != mine[key]]
-        check(not different, f"resume: the saved training has another config ({'; '.join(different)}); start a new run for it")
-        self.trained.load_state_dict(state["model"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.epoch, self.losses, self.best_weights = state["epoch"], state["losses"], state["best_weights"]
+        """Raises InputError if the state is that of another config, or is none."""
+        try:
+            theirs = TrainConfig.from_dict(state["config"]).to_dict()
+            mine = self.config.to_dict()
+            different = [f"{key} {theirs[key]!r} became {mine[key]!r}" for key in mine if theirs[key] != mine[key]]
+            check(not different, f"resume: the saved training has another config ({'; '.join(different)}); start a new run for it")
+            self.trained.load_state_dict(state["model"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            self.epoch, self.losses, self.best_weights = state["epoch"], state["losses"], state["best_weights"]
+        except InputError:
+            raise
+        except Exception as error:  # a damaged state may lack, or hold, anything
+            raise InputError(f"resume: the saved training is damaged ({first_line(error)}); start a new run") from error
 
     def end_epoch(self, loss: float, accuracy: float) -> None:
         """Count an epoch whose watched loss and accuracy are known; at the end, take up the weights of the epoch that is kept."""
@@ -241,7 +247,7 @@ def train_epochs(
             state, network, table, labels, augmentation, loss_of, epoch, rank, world_size, on_step
         )
         trained = time.perf_counter()
-        count = len(train) // config.global_batch_size * config.global_batch_size
+        count = steps_of(config, epoch, len(train)) * config.global_batch_size
         validation_loss, validation_accuracy = _validate(state, held_out, world_size)
         state.end_epoch(*((loss, accuracy) if validation_loss is None else (validation_loss, cast(float, validation_accuracy))))
         yield (
@@ -269,6 +275,12 @@ def _distributed(state: TrainState, device: torch.device, world_size: int) -> nn
     return torch.compile(network) if state.config.compile else network  # pyright: ignore[reportReturnType]
 
 
+def steps_of(config: TrainConfig, epoch: int, images: int) -> int:
+    """Optimiser steps of an epoch."""
+    steps = images // config.global_batch_size
+    return max(round(steps * config.early_share), 1) if epoch <= config.early_epochs else steps
+
+
 def _train_one_epoch(
     state: TrainState,
     network: nn.Module,
@@ -283,7 +295,7 @@ def _train_one_epoch(
 ) -> tuple[float, float, float]:
     """Mean loss, accuracy and last learning rate of one epoch over all ranks. Raises DivergedError if the loss is not finite."""
     config, device, images = state.config, labels.device, len(labels)
-    steps = images // config.global_batch_size
+    full, steps = images // config.global_batch_size, steps_of(config, epoch, images)
     order = torch.randperm(images, generator=generator(config.seed, ORDER, epoch))
     batches = order[: steps * config.global_batch_size].view(steps, -1)[:, rank::world_size].to(device)
     torch.manual_seed(generator(config.seed, DROPOUT, epoch, rank).initial_seed())
@@ -292,7 +304,7 @@ def _train_one_epoch(
     lr = config.lr
     network.train()
     for step, (pixels, target) in enumerate(_prepared(table, labels, augmentation, batches)):
-        lr = lr_at(config, (epoch - 1) * steps + step, steps, state.losses)
+        lr = lr_at(config, (epoch - 1) * full + step * full / steps, full, state.losses)
         set_lr(state.optimizers, lr)
         with autocast(config, device):
             logits = network(pixels).float()

@@ -144,7 +144,7 @@ def build_optimizers(config: TrainConfig, model: nn.Module) -> list[Optimizer]:
     return OPTIMIZERS[config.optimizer]([p for p in model.parameters() if p.requires_grad], config)
 
 
-def lr_at(config: TrainConfig, step: int, steps_per_epoch: int, losses: Sequence[float] = ()) -> float:
+def lr_at(config: TrainConfig, step: float, steps_per_epoch: int, losses: Sequence[float] = ()) -> float:
     """Learning rate of optimiser step 0 … epochs · steps_per_epoch - 1; `losses` is read by plateau alone."""
     total_steps = config.epochs * steps_per_epoch
     warmup_steps = round(config.warmup * total_steps)

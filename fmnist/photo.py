@@ -7,6 +7,17 @@ import numpy as np
 from PIL import Image, ImageChops, ImageFilter, ImageOps, ImageStat, UnidentifiedImageError
 
 GRAY_MODES = ("1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L")
+FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}
+"""Of image files that are read, and their suffixes. Pillow has more, some of which start other programs."""
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 MIN_SIDE = 8
 """Pixels on a side below which a picture shows nothing that could be told."""
 TOLERANCE = 0.05 * 255 * 3**0.5
@@ -29,18 +40,19 @@ def open_image(path: str | Path) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damage that does no harm
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=tuple(FORMATS)) as image:
                 _check_size(image, f"image={str(path)!r}")
                 image.load()
                 return ImageOps.exif_transpose(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"image={str(path)!r} is too large to be unpacked safely: {error}") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"image={str(path)!r} is not an image that Pillow can read") from error
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow's decoders raise on damaged files
-        if isinstance(error, ImageError):
-            raise
+        raise ImageError(f"image={str(path)!r} is not an image of {', '.join(FORMATS)}") from error
+    except ImageError:
+        raise
+    except Exception as error:  # on damaged files Pillow's decoders raise almost anything
         raise ImageError(f"image={str(path)!r} cannot be read as an image: {error}") from error
 
 

@@ -16,7 +16,7 @@ def measure_speed(config: TrainConfig, train: Split, classes: int, device: torch
 
     def seconds(steps: int) -> float:
         few = Split(train.images[: steps * batch], train.labels[: steps * batch])
-        metrics, _ = next(train_epochs(config.replace(epochs=1, lr=1e-6), few, classes=classes, device=device))
+        metrics, _ = next(train_epochs(config.replace(epochs=1, early_epochs=0, lr=1e-6), few, classes=classes, device=device))
         return steps * batch / metrics.images_per_s
 
     seconds(1)

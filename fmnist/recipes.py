@@ -33,6 +33,8 @@ ASSUMED: dict[Report, str] = {
 DIFFERENCES: dict[str, str] = {
     "a-lenet5-adam": "Adam at .01, ten times its usual rate, moves by several points from epoch to epoch until the rate falls. SGD "
     "gives the report's figure, so its table is probably SGD's.",
+    "a-alexnet-adam": "Adam at .01, ten times its usual rate, drives the network to chance in that epoch, VGG16 likewise "
+    "(a-vgg16-adam); what 19 more would do was not tried.",
     "a-mycnn-adam": "Adam at .01 and softmax twice: Pullover and Shirt are never predicted (F1 0), since a probability that was "
     "pushed to 0 has no gradient left. SGD gives the report's figure.",
     "d-2": "the report gives two digits, so half a point may be rounding; Adam at .01 moves by 1 to 2 points between epochs.",

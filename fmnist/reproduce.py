@@ -5,7 +5,6 @@ done adds a row to docs/results/reports.json; reports.md is written from those r
 """
 
 import math
-import platform
 import statistics
 import time
 from collections.abc import Iterable
@@ -25,7 +24,7 @@ from fmnist.checkpoint import load_checkpoint, load_state
 from fmnist.cli import command
 from fmnist.config import TrainConfig
 from fmnist.data import NOT_NAMED, DataInfo, Source, Split, find_data, load_info, load_test, load_train, split_train
-from fmnist.device import cpu_threads, default_device, resolve, set_threads
+from fmnist.device import cpu_threads, default_device, processor, resolve, set_threads
 from fmnist.errors import InputError, check, one_of
 from fmnist.evaluate import classification_metrics, combine, compute_logits
 from fmnist.lock import let_go
@@ -216,13 +215,8 @@ def hardware() -> str:
     """What this machine computes on, in words."""
     if default_device().type == "cuda":
         return torch.cuda.get_device_name()
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        name = models[0] if models else name
     threads = cpu_threads()
-    return f"{name}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"{processor()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def expected_seconds(tasks: list[Task], data: Data, console: Console) -> dict[Task, float]:

@@ -45,7 +45,7 @@ def read_json(path: Path) -> Any:
     """Raises InputError naming the file if it is missing or not JSON."""
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
 
 

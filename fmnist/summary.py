@@ -151,6 +151,7 @@ def _rows(run: Path, summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "weights": run / "best/model.safetensors",
         "figures": run / "figures",
         "trials": run / "search/trials.jsonl",
+        "report": run / "report.html",
     }
     for name, path in places.items():
         if path.exists():

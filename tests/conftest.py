@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from fmnist.data import CLASSES, DataInfo, Split, find_data, load_info, load_test, load_train
 from fmnist.idx import write_idx
 from fmnist.lock import HELD
+from tests.browser import open_browser
 
 ROOT = Path(__file__).parent.parent
 
@@ -125,3 +127,9 @@ def call(
         return Outcome(int(ended.value.code or 0), captured.out + captured.err)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream") as chromium:
+        yield chromium

@@ -45,7 +45,7 @@ def test_coloured_shapes_in_folders_of_images(
     (tmp_path / "space.toml").write_text('model = ["airnet"]\nwidths = [[8, 16, 32]]\nlr = { low = 0.002, high = 0.01 }\n')
     folder = ("--from-folder", tmp_path / "shapes", "--image-size", 64)
     base = ("--base.optimizer", "adamw", "--base.epochs", 6, "--base.global-batch-size", 32, "--base.train-images", 0)
-    budget = ("--trials", 2, "--grace-epochs", 2, "--time-budget-s", 0, "--retrain-epochs", 8)
+    budget = ("--trials", 2, "--grace-epochs", 2, "--time-budget", 0, "--retrain-epochs", 8)
     done = command("tune.search", "--preset", "demo", "--name", "s", *folder, "--space", tmp_path / "space.toml", *base, *budget)
     assert done.returncode == 0, done.stderr
     for step in ("export.to_onnx", "export.verify"):

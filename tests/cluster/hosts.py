@@ -3,7 +3,7 @@
 Each has its own address, hostname, /etc/hosts, processes, /proc, /tmp, /run, /dev/shm and home folder, and an sshd; the rest of the
 file system is this machine's, read-only. The network lives in the driver's namespace: this machine's own gets no interface, and two
 such tests can run side by side with the same addresses. Each host ends with its PID 1, which ends when its standard input closes:
-nothing is left over, even after a SIGKILL of the test. Needs root and what install.sh installs.
+nothing is left over, even after a SIGKILL of the test. Needs root and what `make test-cluster` installs.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ def missing() -> str | None:
     if os.geteuid():
         return "namespaces with a network need root"
     absent = [name for name in PROGRAMS if shutil.which(name, path=SYSTEM_PATH) is None]
-    return f"not installed: {', '.join(absent)}; tests/cluster/install.sh has the names of Debian's packages" if absent else None
+    return f"not installed: {', '.join(absent)}; `make test-cluster` installs them on Debian" if absent else None
 
 
 @dataclass(frozen=True, kw_only=True)

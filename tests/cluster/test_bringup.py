@@ -265,7 +265,7 @@ def test_two_hosts_from_ray_up_to_ray_down(small_data: Path) -> None:
             # What is changed at the desk is what runs, without a new `ray up`.
             network_file = desk.home / "checkout/fmnist/models/lenet.py"
             network_file.write_text(network_file.read_text().replace(BUILT, BUILT + SPEAKS))
-            search = ("--preset", "demo", "--space", "space.toml", "--trials", 2, "--retrain-epochs", 1, "--time-budget-s", 0)
+            search = ("--preset", "demo", "--space", "space.toml", "--trials", 2, "--retrain-epochs", 1, "--time-budget", 0)
             base = ("--base.epochs", 1, "--base.train-images", 0, "--base.optimizer", "sgd")
             with phase("a search whose trials are DDP trainings, with changed code"):
                 output = said(desk.submit("second", "tune.search", "--workers-per-trial", 2, *search, *base))

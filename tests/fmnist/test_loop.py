@@ -15,7 +15,16 @@ from fmnist.config import TrainConfig
 from fmnist.data import Split, split_train
 from fmnist.device import resolve
 from fmnist.errors import InputError
-from fmnist.loop import DivergedError, EpochMetrics, StepReport, TrainState, class_weights, start_training, train_epochs
+from fmnist.loop import (
+    DivergedError,
+    EpochMetrics,
+    StepReport,
+    TrainState,
+    class_weights,
+    start_training,
+    steps_of,
+    train_epochs,
+)
 
 CPU = torch.device("cpu")
 SMALL = TrainConfig(model="lenet", epochs=3, global_batch_size=64, lr=0.05, erase=0.25, precision="fp32")
@@ -51,6 +60,18 @@ def test_metrics_and_progress(few: tuple[Split, Split]) -> None:
     assert last.validation_accuracy > 0.5
     assert last.images_per_s > 0
     assert all(report.steps_per_epoch == 1000 // 64 for report in reports)
+
+
+def test_early_epochs_see_a_share_of_the_images_and_the_schedule_goes_by_epochs(few: tuple[Split, Split]) -> None:
+    config = SMALL.replace(schedule="cosine", warmup=0.0)
+    full = 1000 // 64
+    early = config.replace(early_epochs=1, early_share=0.3)
+    assert [steps_of(early, epoch, 1000) for epoch in (1, 2, 3)] == [round(0.3 * full), full, full]
+    assert steps_of(early.replace(early_share=0.001), 1, 1000) == 1
+    undisturbed, shortened = run(config, few), run(early, few)
+    assert shortened[0][0].train_loss > undisturbed[0][0].train_loss  # it learned less
+    assert [metrics.lr for metrics, _ in shortened[1:]] == [metrics.lr for metrics, _ in undisturbed[1:]]
+    assert run(config.replace(early_epochs=1), few)[-1][0].train_loss == undisturbed[-1][0].train_loss  # a share of 1 is all
 
 
 @pytest.mark.parametrize("model", ["lenet", "airnet"])
