@@ -515,11 +515,11 @@ def search_driver_killed(bench: Bench) -> Row:
             job.end()
     after = {trial["number"]: trial for trial in journal(elsewhere / "runs/run")}
     running = set(states) & set(after) - {trial["number"] for trial in before}  # a done one's state may not be removed yet
-    again = {number: states[number] - after[number]["resumed_after"] for number in running}
+    again = [states[number] - after[number]["resumed_after"] for number in running]
     return {
         "said": "",
         "trials_lost": sum(after[trial["number"]] != trial for trial in before),
-        "epochs_lost": max(again.values(), default=0),
+        "epochs_lost": max([0, *again]),  # below 0: its worker saved once more after the kill
         "recovered_s": round(when - at, 1),
         "same_weights": None,
     }

@@ -1,5 +1,6 @@
 """The training loop: it learns, resumes exactly, and does not care how many workers share a batch."""
 
+import gc
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,7 @@ def worker(rank: int, world_size: int, few: tuple[Split, Split], folder: Path) -
         ]
         found[name] = {"epochs": epochs, "steps": losses(reports)}
     torch.save(found, folder / f"{world_size}-{rank}.pt")
+    gc.collect()  # a DDP module that outlives its process group makes gloo abort at the end, now and then
     dist.destroy_process_group()
 
 
