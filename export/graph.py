@@ -51,8 +51,12 @@ class Served(nn.Module):
 
 
 def averaged(checkpoints: Sequence[Checkpoint], flips: bool) -> Averaged:
-    """What these checkpoints answer together, in float32 on the CPU."""
-    return Averaged([checkpoint.model.float().cpu() for checkpoint in checkpoints], flips).eval()
+    """What these checkpoints answer together, in float32 on the CPU, without weights so small that a CPU is slow at them."""
+    model = Averaged([checkpoint.model.float().cpu() for checkpoint in checkpoints], flips).eval()
+    for weights in model.state_dict().values():
+        if weights.is_floating_point():
+            weights.masked_fill_(weights.abs() < torch.finfo(weights.dtype).tiny, 0)
+    return model
 
 
 def to_onnx(checkpoints: Sequence[Checkpoint], average_flips: bool = False) -> onnx.ModelProto:

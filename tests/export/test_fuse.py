@@ -85,3 +85,16 @@ def test_an_ensemble_of_views_is_one_pass_of_each_member() -> None:
     _, after = both(first, second, flips=True)
     assert kinds(after)["Conv"] == kinds(both(first)[1])["Conv"] + kinds(both(second)[1])["Conv"]
     assert not {"BatchNormalization", "Sub", "Div"} & set(kinds(after))
+
+
+def test_weights_too_small_for_a_fast_cpu_are_none() -> None:
+    checkpoint = made(TrainConfig(model="lenet"))
+    with torch.no_grad():
+        for weights in checkpoint.model.parameters():
+            weights.view(-1)[::2] *= 1e-40
+    checkpoint.model.to(torch.float32)
+    model = exported([checkpoint])
+    values = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
+    floats = np.concatenate([value.ravel() for value in values if value.dtype == np.float32])
+    assert (floats == 0).sum() > 20_000
+    assert not ((floats != 0) & (np.abs(floats) < np.finfo(np.float32).tiny)).any()

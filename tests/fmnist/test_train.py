@@ -210,3 +210,16 @@ def test_augmentation_is_drawn_without_a_run(call: Callable[..., Outcome], tmp_p
     with Image.open(tmp_path / "a.png") as picture:
         assert min(picture.size) > 300
     assert not (tmp_path / "runs").exists()
+
+
+def test_no_thread_computes_with_numbers_that_slow_a_cpu_down() -> None:
+    script = """
+import torch
+from fmnist.config import TrainConfig
+from fmnist.device import set_threads
+set_threads(TrainConfig(threads=2))
+small = torch.full((1_000_000,), 1e-38)
+print((small * 0.01).count_nonzero().item(), torch.get_num_threads())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.split() == ["0", "2"]
