@@ -1,9 +1,9 @@
 """`python -m benchmarks.train_speed`: images/s of training each network in our loop, beside the usual ways and the bound.
 
 In turns of some seconds: an epoch of ours; as many steps on one constant batch, which needs no input at all (the bound); the
-reports' way (torchvision's data set, a DataLoader with two workers, transforms image by image, fp32, a plain loop); Lightning with the
-same network, precision and loader. Medians of the turns, and of their ratios turn by turn. Ours flips and shifts its images, the
-others only normalise theirs. Goes on where it stopped. Writes docs/results/train_speed.json and .md.
+reports' way (torchvision's data set, a DataLoader with two workers, transforms image by image, fp32, a plain loop); Lightning
+with the same network, precision and loader. Medians of the turns, and of their ratios turn by turn. Ours flips and shifts its
+images, the others only normalise theirs. Goes on where it stopped. Writes docs/results/train_speed.json and .md.
 """
 
 import logging
@@ -130,9 +130,9 @@ def reports_speed(model: Classifier, loader: Any, steps: int, device: torch.devi
 
 def lightning_speed(model: Classifier, loader: Any, steps: int, precision: str) -> float:
     """Images/s of Lightning's Trainer over the loader, with neither logger nor progress bar nor checkpoints."""
-    import lightning.pytorch as pl  # here: seconds to import
+    import pytorch_lightning as pl  # here: seconds to import
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     times: list[float] = []
 
     class Module(pl.LightningModule):
@@ -147,7 +147,7 @@ def lightning_speed(model: Classifier, loader: Any, steps: int, precision: str) 
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.SGD(self.parameters(), LR)
 
-        def on_train_batch_end(self, *_: Any) -> None:
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
             times.append(time.perf_counter())
 
     with warnings.catch_warnings():
@@ -183,7 +183,7 @@ def matmul_peak(precision: str, device: torch.device) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize()
         started = time.perf_counter()
-        a @ b
+        torch.mm(a, b)
         if device.type == "cuda":
             torch.cuda.synchronize()
         best = max(best, 2 * PEAK_SIZE**3 / (time.perf_counter() - started))
