@@ -1,0 +1,417 @@
+"""`python -m benchmarks.ablation`: what each lever of training gains, and what it costs, on validation images alone.
+
+Every lever is one change to the base, trained with the same seeds; the gain is the mean difference, seed by seed, in validation
+accuracy after the last epoch. The cost is the time of an epoch over that of the base's, from short epochs in turns. Levers that are
+no option of TrainConfig live here, as entries of the registries or in place of a part of the loop, until one pays. Goes on where
+it stopped. Writes docs/results/ablation.json and .md.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+
+import fmnist.loop
+from fmnist.augment import AUGMENTATION, Augmentation, ImageTable, generator
+from fmnist.cli import command
+from fmnist.config import Problem, TrainConfig
+from fmnist.data import Split, find_data, load_info, load_train, pixel_statistics, split_train
+from fmnist.device import cpu_threads, default_device, processor, set_threads
+from fmnist.errors import one_of
+from fmnist.loop import TrainState, start_training, train_epochs
+from fmnist.models import MODELS
+from fmnist.models.airnet import AirNet, build_airnet
+from fmnist.optim import OPTIMIZERS, Parameters, grouped
+from fmnist.run import environment, read_json, write_atomic, write_json
+
+RESULTS = Path("docs/results")
+ROWS = RESULTS / "ablation.json"
+HELD_OUT = 10_000
+BASES = {
+    "short": TrainConfig(epochs=8, validation_images=HELD_OUT),
+    "long": TrainConfig(epochs=24, validation_images=HELD_OUT, erase=0.5),
+}
+"""What is changed: a run for cpu-93, and one for cpu-10min."""
+TURNS, TURN_STEPS = 7, 6
+"""Of the costs: epochs of so many steps."""
+Patch = Callable[[], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lever:
+    """One change to a base."""
+
+    about: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    patch: Patch = nullcontext
+    """In place while it trains: what no option of TrainConfig does."""
+
+
+class AlternatingFlip(Augmentation):
+    """An image is mirrored in every other epoch, beginning at random (cifar10-airbench, Jordan, 2024, section 3.6)."""
+
+    @classmethod
+    def draw(
+        cls, config: TrainConfig, epoch: int, count: int, size: int, mean: Tensor, deviation: Tensor, device: torch.device
+    ) -> Augmentation:
+        drawn = Augmentation.draw(config, epoch, count, size, mean, deviation, device)
+        first = torch.rand(count, generator=generator(config.seed, AUGMENTATION, 0)) < 0.5
+        flip = (first ^ bool(epoch % 2)).byte().mul(255).view(-1, 1, 1, 1).to(device)
+        return dataclasses.replace(drawn, flip=flip)
+
+
+class ErasingUntil(Augmentation):
+    """No erasing in the last 15 % of the epochs."""
+
+    @classmethod
+    def draw(
+        cls, config: TrainConfig, epoch: int, count: int, size: int, mean: Tensor, deviation: Tensor, device: torch.device
+    ) -> Augmentation:
+        late = epoch > 0.85 * config.epochs
+        return Augmentation.draw(config.replace(erase=0.0) if late else config, epoch, count, size, mean, deviation, device)
+
+
+class Growing(Augmentation):
+    """Images of 20×20 in the first 60 % of the epochs."""
+
+    __slots__ = ("small",)
+    small: bool
+
+    @classmethod
+    def draw(
+        cls, config: TrainConfig, epoch: int, count: int, size: int, mean: Tensor, deviation: Tensor, device: torch.device
+    ) -> Augmentation:
+        drawn = Augmentation.draw(config, epoch, count, size, mean, deviation, device)
+        grown = cls(*(getattr(drawn, part.name) for part in dataclasses.fields(drawn)))
+        object.__setattr__(grown, "small", epoch <= 0.6 * config.epochs)
+        return grown
+
+    def take(self, table: ImageTable, index: Tensor) -> Tensor:
+        images = Augmentation.take(self, table, index)
+        if not self.small:
+            return images
+        return F.interpolate(images.unsqueeze(1), size=(20, 20), mode="bilinear", antialias=True).squeeze(1)
+
+
+@contextmanager
+def instead(name: str, other: Any) -> Iterator[None]:
+    """`fmnist.loop` has `other` in place of what it calls `name`."""
+    before = getattr(fmnist.loop, name)
+    setattr(fmnist.loop, name, other)
+    try:
+        yield
+    finally:
+        setattr(fmnist.loop, name, before)
+
+
+def whitening_start(config: TrainConfig, train: Split, classes: int, device: torch.device) -> TrainState:
+    """The stem's filters are the directions of the images' 3×3 patches, scaled to equal variance, each with both signs; they stay
+    (Page, 2018; cifar10-airbench)."""
+    state = start_training(config, train, classes, device)
+    stem = cast(nn.Conv2d, cast(AirNet, state.trained.network).stem[0])
+    mean, deviation = (each.to(device) for each in pixel_statistics(train.images))
+    images = (train.images[:5000].to(device).unsqueeze(1).float() - mean) / deviation
+    patches = F.unfold(images, 3).transpose(1, 2).flatten(0, 1)
+    values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+    filters = (vectors / (values + 1e-2).sqrt()).T.reshape(-1, 1, 3, 3)
+    with torch.no_grad():
+        stem.weight.copy_(torch.cat((filters, -filters)))
+    return state
+
+
+def _whitened(config: TrainConfig, problem: Problem) -> nn.Module:
+    network = cast(AirNet, build_airnet(config, problem))
+    patches = 9 * problem.channels
+    network.stem[0] = nn.Conv2d(problem.channels, 2 * patches, 3)
+    network.stem[0].weight.requires_grad = False
+    first = network.blocks[0].conv1
+    network.blocks[0].conv1 = nn.Conv2d(2 * patches, cast(nn.Conv2d, first).out_channels, 3, padding=1, bias=False)
+    return network
+
+
+def _with_activation(kind: type[nn.Module]) -> Callable[[TrainConfig, Problem], nn.Module]:
+    def build(config: TrainConfig, problem: Problem) -> nn.Module:
+        network = build_airnet(config, problem)
+        for module in list(network.modules()):
+            for name, child in module.named_children():
+                if isinstance(child, nn.GELU):
+                    setattr(module, name, kind())
+        return network
+
+    return build
+
+
+def _with_norm(momentum: float) -> Callable[[TrainConfig, Problem], nn.Module]:
+    def build(config: TrainConfig, problem: Problem) -> nn.Module:
+        network = build_airnet(config, problem)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = momentum
+        return network
+
+    return build
+
+
+class Residual(nn.Module):
+    """A block of airnet, and a third convolution around which its input is carried (cifar10-airbench96)."""
+
+    def __init__(self, block: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.block = block
+        self.conv, self.norm = nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.block(x)
+        return x + F.gelu(self.norm(self.conv(x)))
+
+
+def _residual(config: TrainConfig, problem: Problem) -> nn.Module:
+    network = cast(AirNet, build_airnet(config, problem))
+    widths = config.widths or (24, 64, 128)
+    network.blocks = nn.Sequential(*(Residual(block, width) for block, width in zip(network.blocks, widths, strict=True)))
+    return network
+
+
+class GlobalMax(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax((2, 3), keepdim=True)
+
+
+class GlobalMean(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=True)
+
+
+def _with_pool(kind: type[nn.Module]) -> Callable[[TrainConfig, Problem], nn.Module]:
+    def build(config: TrainConfig, problem: Problem) -> nn.Module:
+        network = cast(AirNet, build_airnet(config, problem))
+        network.pool = cast(Any, kind())
+        return network
+
+    return build
+
+
+class Lookahead(SGD):
+    """Every five steps the weights go half of the way from where they last were (Zhang et al., 2019)."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().step()
+        self.steps = getattr(self, "steps", 0) + 1
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                slow = self.state[parameter].setdefault("slow", parameter.detach().clone())
+                if self.steps % 5 == 0:
+                    slow.lerp_(parameter, 0.5)
+                    parameter.copy_(slow)
+
+
+def _lookahead(parameters: Parameters, config: TrainConfig) -> list[Optimizer]:
+    return [Lookahead(grouped(parameters, config), config.lr, config.momentum, nesterov=True)]
+
+
+def _fast_biases(parameters: Parameters, config: TrainConfig) -> list[Optimizer]:
+    """Batch norm's shifts and scales learn 16 times as fast, by their gradients, since all follow one rate."""
+    for parameter in parameters:
+        if parameter.ndim == 1:
+            parameter.register_hook(lambda gradient: 16 * gradient)
+    return OPTIMIZERS["nesterov"](parameters, config)
+
+
+NETWORKS: dict[str, Callable[[TrainConfig, Problem], nn.Module]] = {
+    "airnet-whitened": _whitened,
+    "airnet-silu": _with_activation(nn.SiLU),
+    "airnet-relu": _with_activation(nn.ReLU),
+    "airnet-norm": _with_norm(0.4),
+    "airnet-residual": _residual,
+    "airnet-max": _with_pool(GlobalMax),
+    "airnet-mean": _with_pool(GlobalMean),
+}
+
+LEVERS: dict[str, Lever] = {
+    "batch 256": Lever("half the batch", {"global_batch_size": 256, "lr": 0.15}),
+    "batch 1024": Lever("twice the batch", {"global_batch_size": 1024, "lr": 0.6}),
+    "lr .15": Lever("half the rate", {"lr": 0.15}),
+    "lr .6": Lever("twice the rate", {"lr": 0.6}),
+    "decay 1e-4": Lever("a fifth of the weight decay", {"weight_decay": 1e-4}),
+    "decay 1e-3": Lever("twice the weight decay", {"weight_decay": 1e-3}),
+    "momentum .85": Lever("less momentum", {"momentum": 0.85}),
+    "cosine": Lever("the rate falls by a cosine", {"schedule": "cosine"}),
+    "warmup .25": Lever("a longer warm-up", {"warmup": 0.25}),
+    "no shift": Lever("no shift", {"shift": 0}),
+    "shift 1": Lever("shift by one pixel", {"shift": 1}),
+    "no flip": Lever("no flip", {"flip": False}),
+    "alternating flip": Lever("flip in every other epoch", patch=lambda: instead("Augmentation", AlternatingFlip)),
+    "erase .25": Lever("erase in a quarter of the images", {"erase": 0.25}),
+    "erase .5, then not": Lever(
+        "erase in half of the images until 85 % of the run", {"erase": 0.5}, lambda: instead("Augmentation", ErasingUntil)
+    ),
+    "growing": Lever("20×20 pixels in 60 % of the epochs", {"model": "airnet-max"}, lambda: instead("Augmentation", Growing)),
+    "smoothing .05": Lever("half the label smoothing", {"label_smoothing": 0.05}),
+    "smoothing .2": Lever("twice the label smoothing", {"label_smoothing": 0.2}),
+    "ema .99": Lever("an average of the weights", {"ema": 0.99}),
+    "ema .998": Lever("a slower average", {"ema": 0.998}),
+    "lookahead": Lever("lookahead", {"optimizer": "lookahead"}),
+    "fast biases": Lever("batch norm's shifts 16 times as fast", {"optimizer": "fast-biases"}),
+    "muon": Lever("Muon", {"optimizer": "muon", "lr": 0.006, "weight_decay": 0.01}),
+    "muon, 1024": Lever(
+        "Muon, twice the batch", {"optimizer": "muon", "lr": 0.01, "weight_decay": 0.01, "global_batch_size": 1024}
+    ),
+    "adamw": Lever("AdamW", {"optimizer": "adamw", "lr": 0.004, "weight_decay": 0.05}),
+    "whitening": Lever(
+        "a fixed first layer that whitens 3×3 patches",
+        {"model": "airnet-whitened"},
+        lambda: instead("start_training", whitening_start),
+    ),
+    "SiLU": Lever("SiLU for GELU", {"model": "airnet-silu"}),
+    "ReLU": Lever("ReLU for GELU", {"model": "airnet-relu"}),
+    "norm momentum .4": Lever("batch norm's statistics follow faster", {"model": "airnet-norm"}),
+    "mean pool": Lever("the mean over the last map", {"model": "airnet-mean"}),
+    "residual": Lever("a third convolution in each block, with a shortcut", {"model": "airnet-residual"}),
+    "16/64/128": Lever("a narrower first block", {"widths": (16, 64, 128)}),
+    "24/64/256": Lever("a wider last block", {"widths": (24, 64, 256)}),
+    "32/96/192": Lever("wider by half", {"widths": (32, 96, 192)}),
+    "fp32": Lever("float32", {"precision": "fp32"}),
+    "contiguous": Lever("NCHW", {"channels_last": False}),
+    "compiled": Lever("torch.compile", {"compile": True}),
+}
+
+
+@contextmanager
+def experimental() -> Iterator[None]:
+    """The registries have this module's networks and optimisers."""
+    optimizers: dict[str, Callable[[Parameters, TrainConfig], list[Optimizer]]] = {
+        "lookahead": _lookahead,
+        "fast-biases": _fast_biases,
+    }
+    MODELS.update(NETWORKS)
+    OPTIMIZERS.update(optimizers)
+    try:
+        yield
+    finally:
+        for registry, names in ((MODELS, NETWORKS), (OPTIMIZERS, optimizers)):
+            for name in names:
+                del registry[name]
+
+
+def accuracy_of(config: TrainConfig, lever: Lever, train: Split) -> float:
+    """On the validation images, after the last epoch."""
+    config, training, held_out = split_train(config, train)
+    with lever.patch():
+        *_, (metrics, _) = train_epochs(config, training, held_out, classes=10, device=default_device())
+    return cast(float, metrics.validation_accuracy)
+
+
+def cost_of(base: TrainConfig, changed: TrainConfig, lever: Lever, train: Split) -> float:
+    """Time of an epoch over that of the base's: the mean of turns, since epochs may differ."""
+    speeds: list[list[float]] = []
+    device = default_device()
+    few = Split(train.images[: 1024 * TURN_STEPS], train.labels[: 1024 * TURN_STEPS])
+    ours = train_epochs(base.replace(epochs=TURNS + 1), few, classes=10, device=device)
+    with lever.patch():  # a generator begins when it is asked: both begin here, and what is patched stays in theirs
+        theirs = train_epochs(changed.replace(epochs=TURNS + 1), few, classes=10, device=device)
+        first = next(theirs)
+    rest = [first]
+    for metrics, _ in ours:
+        with lever.patch():
+            turn = rest.pop() if rest else next(theirs)
+        speeds.append([metrics.images_per_s, turn[0].images_per_s])
+    return statistics.mean(mine / other for mine, other in speeds[1:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Train the base with each lever changed.
+
+    Example: python -m benchmarks.ablation --levers muon "shift 1" --seeds 5
+    """
+
+    base: str = "short"
+    """short (8 epochs) or long (24 epochs with erasing)."""
+    levers: tuple[str, ...] = tuple(LEVERS)
+    seeds: int = 3
+
+    def __post_init__(self) -> None:
+        one_of("base", self.base, BASES)
+        for name in self.levers:
+            one_of("levers", name, LEVERS)
+
+
+def page(rows: Sequence[Mapping[str, Any]]) -> str:
+    first = rows[0]
+    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
+    lines = [
+        "# What each lever gains and costs",
+        "",
+        f"`python -m benchmarks.ablation --base …` on {first['machine']}; {versions}. Each is one change to the base, trained with",
+        f"the same seeds; accuracies are of {HELD_OUT:,} validation images after the last epoch, never of the test set. Gain: mean",
+        "difference to the base in points, seed by seed, ± its standard error. Cost: time of an epoch over the base's, from short",
+        "epochs in turns.",
+    ]
+    for name, base in BASES.items():
+        mine = [row for row in rows if row["base"] == name]
+        plain = {row["seed"]: row["accuracy"] for row in mine if row["lever"] == "base"}
+        if not plain:
+            continue
+        mean = 100 * statistics.mean(plain.values())
+        lines += ["", f"## {name}: {base.epochs} epochs{', erasing in half of the images' if base.erase else ''}", ""]
+        lines += [f"The base reaches {mean:.2f} % ({len(plain)} seeds).", ""]
+        lines += ["| lever | what | seeds | accuracy, % | gain | cost |", "|---|---|---:|---:|---:|---:|"]
+        table: list[tuple[float, str]] = []
+        for lever, what in LEVERS.items():
+            found = [row for row in mine if row["lever"] == lever and row["seed"] in plain]
+            if not found:
+                continue
+            gains = [100 * (row["accuracy"] - plain[row["seed"]]) for row in found]
+            error = f" ± {statistics.stdev(gains) / len(gains) ** 0.5:.2f}" if len(gains) > 1 else ""
+            accuracy = 100 * statistics.mean(row["accuracy"] for row in found)
+            costs = [row["cost"] for row in found if row["cost"] is not None]
+            cells = (lever, what.about, len(found), f"{accuracy:.2f}", f"{statistics.mean(gains):+.2f}{error}", f"{costs[0]:.2f}")
+            table.append((-statistics.mean(gains), f"| {' | '.join(map(str, cells))} |"))
+        lines += [line for _, line in sorted(table)]
+    return "\n".join([*lines, ""])
+
+
+def main(options: Options) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    set_threads(TrainConfig())
+    folder = find_data()
+    train = load_train(folder, load_info(folder))
+    rows: list[dict[str, Any]] = read_json(ROWS) if ROWS.exists() else []
+    known = {(row["base"], row["lever"], row["seed"]) for row in rows}
+    every = {"base": Lever("the base")} | {name: LEVERS[name] for name in options.levers}
+    left = [(seed, name) for seed in range(options.seeds) for name in every if (options.base, name, seed) not in known]
+    device = default_device()
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{processor()}, {cpu_threads()} threads"
+    with Progress(console=console) as progress, experimental():
+        for seed, name in progress.track(left, description="levers"):
+            lever, base = every[name], BASES[options.base].replace(seed=seed)
+            config = base.replace(**lever.changes)
+            row = {
+                "base": options.base,
+                "lever": name,
+                "seed": seed,
+                "accuracy": accuracy_of(config, lever, train),
+                "cost": None if seed or name == "base" else round(cost_of(base, config, lever, train), 2),
+                "machine": machine,
+                "versions": {name: environment()["versions"].get(name) for name in ("python", "torch")},
+            }
+            console.print(f"{name}, seed {seed}: {row['accuracy']:.2%}, cost {row['cost']}")
+            rows.append(row)
+            write_json(ROWS, rows)
+            write_atomic(RESULTS / "ablation.md", page(rows))
+    console.print(page(rows))
+
+
+if __name__ == "__main__":
+    command(Options, main)
