@@ -23,7 +23,8 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import Progress
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -110,10 +111,9 @@ def write_for_torchvision(folder: Path, train: Split, test: Split) -> None:
         write_idx(raw / f"{prefix}-labels-idx1-ubyte", split.labels.byte().numpy())
 
 
-def reports_speed(model: Classifier, loader: Any, steps: int, device: torch.device) -> float:
+def reports_speed(network: nn.Module, optimizer: Optimizer, loader: Any, steps: int, device: torch.device) -> float:
     """Images/s of a plain fp32 loop over the loader."""
-    network = model.network.train()
-    optimizer = torch.optim.SGD(network.parameters(), LR)
+    network.train()
     started, seen = 0.0, 0
     for number, (images, labels) in enumerate(islice(loader, WARM_UP + steps)):
         if number == WARM_UP:
@@ -211,7 +211,9 @@ def row_of(config: TrainConfig, everything: Split, loader: Any, options: Options
         found["bound"].append(constant_batch_speed(bound, batch, steps))
         memory.append(psutil.Process().memory_info().rss / 2**20)
         if config.precision == "fp32":
-            found["reports"].append(reports_speed(usual.trained, loader, few, device))
+            network = usual.trained.network
+            plain = torch.optim.SGD(network.parameters(), LR)
+            found["reports"].append(reports_speed(network, plain, loader, few, device))
         found["lightning"].append(lightning_speed(usual.trained, loader, few, config.precision))
         if len(found["ours"]) > MIN_TURNS and time.perf_counter() - started > options.limit_s:
             break
