@@ -8,7 +8,7 @@ it stopped. Writes docs/results/ablation.json and .md.
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +42,7 @@ BASES = {
     "long": TrainConfig(epochs=24, validation_images=HELD_OUT, erase=0.5),
 }
 """What is changed: a run for cpu-93, and one for cpu-10min."""
-TURNS, TURN_STEPS = 7, 6
+TURNS, TURN_STEPS = 5, 4
 """Of the costs: epochs of so many steps."""
 Patch = Callable[[], AbstractContextManager[None]]
 
@@ -104,7 +104,7 @@ class Growing(Augmentation):
 
 
 @contextmanager
-def instead(name: str, other: Any) -> Iterator[None]:
+def instead(name: str, other: Any) -> Generator[None]:
     """`fmnist.loop` has `other` in place of what it calls `name`."""
     before = getattr(fmnist.loop, name)
     setattr(fmnist.loop, name, other)
@@ -132,8 +132,9 @@ def whitening_start(config: TrainConfig, train: Split, classes: int, device: tor
 def _whitened(config: TrainConfig, problem: Problem) -> nn.Module:
     network = cast(AirNet, build_airnet(config, problem))
     patches = 9 * problem.channels
-    network.stem[0] = nn.Conv2d(problem.channels, 2 * patches, 3)
-    network.stem[0].weight.requires_grad = False
+    stem = nn.Conv2d(problem.channels, 2 * patches, 3)
+    stem.weight.requires_grad = False
+    network.stem[0] = stem
     first = network.blocks[0].conv1
     network.blocks[0].conv1 = nn.Conv2d(2 * patches, cast(nn.Conv2d, first).out_channels, 3, padding=1, bias=False)
     return network
@@ -288,7 +289,7 @@ LEVERS: dict[str, Lever] = {
 
 
 @contextmanager
-def experimental() -> Iterator[None]:
+def experimental() -> Generator[None]:
     """The registries have this module's networks and optimisers."""
     optimizers: dict[str, Callable[[Parameters, TrainConfig], list[Optimizer]]] = {
         "lookahead": _lookahead,
