@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fmnist.augment import Augmentation, ImageTable
@@ -47,6 +49,32 @@ def test_shift_moves_whole_pixels_and_brings_in_background() -> None:
         assert int((image == 0).sum()) == 28 * 28 - (28 - abs(rows)) * (28 - abs(columns))
         seen.add((rows, columns))
     assert len(seen) == 25
+
+
+def slowly(image: NDArray[np.uint8], flip: bool, shift: tuple[int, int], erased: NDArray[np.bool_], fill: int) -> NDArray[np.uint8]:
+    """One image, pixel by pixel: moved, then mirrored, then erased."""
+    size = len(image)
+    found = np.zeros_like(image)
+    for row in range(size):
+        for column in range(size):
+            from_row, from_column = row - shift[0], (size - 1 - column if flip else column) - shift[1]
+            if 0 <= from_row < size and 0 <= from_column < size:
+                found[row, column] = image[from_row, from_column]
+            if erased[row, column]:
+                found[row, column] = fill
+    return found
+
+
+def test_a_batch_is_augmented_as_image_by_image(train: Split) -> None:
+    config = OFF.replace(flip=True, shift=3, erase=0.5)
+    images = train.images[:200]
+    drawn = draw(config, 200)
+    assert drawn.flip is not None and drawn.shift is not None and drawn.erase is not None
+    erased = (drawn.erase[0] & drawn.erase[1]).bool().numpy()
+    flip, fill = drawn.flip.flatten().bool().tolist(), int(drawn.fill)
+    shifts = [(rows, columns) for rows, columns in drawn.shift.tolist()]
+    expected = [slowly(image.numpy(), *rest, fill) for image, *rest in zip(images, flip, shifts, erased, strict=True)]
+    assert torch.equal(drawn.take(ImageTable(images, 3, CPU), torch.arange(200)), torch.from_numpy(np.stack(expected)))
 
 
 @pytest.mark.parametrize("shift", [0, 1, 5])

@@ -1,16 +1,20 @@
 """The training loop: it learns, resumes exactly, and does not care how many workers share a batch."""
 
 import gc
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
+from torch.optim.swa_utils import AveragedModel
 
 import fmnist.loop
+import fmnist.optim
 from fmnist.checkpoint import load_state, save_state
 from fmnist.config import TrainConfig
 from fmnist.data import Split, split_train
@@ -98,6 +102,59 @@ def test_the_average_is_what_is_evaluated_and_kept(few: tuple[Split, Split]) -> 
     assert plain[0].validation_loss != averaged[0].validation_loss
     assert all(torch.equal(a, b) for a, b in zip(plain[1].trained.parameters(), averaged[1].trained.parameters(), strict=True))
     assert averaged[1].model is not averaged[1].trained
+
+
+def test_the_averages_batch_norm_is_the_average_of_what_the_weights_saw(
+    few: tuple[Split, Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+
+    class Watched(AveragedModel):
+        def update_parameters(self, model: nn.Module) -> None:
+            seen.append(model.network.blocks[0].norm1.running_var.clone())  # pyright: ignore
+            super().update_parameters(model)
+
+    monkeypatch.setattr(fmnist.optim, "AveragedModel", Watched)
+    config = SMALL.replace(model="airnet", widths=(4, 8, 8), ema=0.9, epochs=1)
+    _, state = run(config, few)[-1]
+    expected = seen[0]
+    for variance in seen[1:]:
+        expected = 0.9 * expected + 0.1 * variance
+    found = state.model.network.blocks[0].norm1.running_var  # pyright: ignore
+    assert len(seen) == steps_of(config, 1, 1000)
+    assert torch.allclose(cast(Tensor, found), expected, rtol=1e-4)
+    assert not torch.allclose(seen[-1], expected, rtol=1e-2)
+
+
+def test_each_epoch_sees_every_image_once_in_an_order_of_its_own(few: tuple[Split, Split], monkeypatch: pytest.MonkeyPatch) -> None:
+    orders: list[list[int]] = []
+    prepared = fmnist.loop._prepared  # pyright: ignore[reportPrivateUsage]
+
+    def watched(table: Any, labels: Tensor, augmentation: Any, batches: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        orders.append(batches.flatten().tolist())
+        return prepared(table, labels, augmentation, batches)
+
+    monkeypatch.setattr(fmnist.loop, "_prepared", watched)
+    run(SMALL.replace(global_batch_size=100), few)
+    assert [sorted(order) for order in orders] == 3 * [list(range(1000))]
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+def test_bfloat16_follows_float32(few: tuple[Split, Split]) -> None:
+    short, long = (run(SMALL.replace(precision=precision, epochs=6), few) for precision in ("bf16", "fp32"))
+    for (ours, _), (theirs, _) in zip(short, long, strict=True):
+        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=0.03)
+    assert short[-1][0].validation_accuracy == pytest.approx(long[-1][0].validation_accuracy, abs=0.03)
+    assert short[0][0].train_loss != long[0][0].train_loss
+
+
+@pytest.mark.slow
+def test_compiled_steps_are_eager_ones(few: tuple[Split, Split]) -> None:
+    eager, compiled = (run(SMALL.replace(compile=compiled, epochs=2), few) for compiled in (False, True))
+    for (ours, _), (theirs, _) in zip(compiled, eager, strict=True):
+        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-4)
+    for mine, other in zip(compiled[-1][1].trained.parameters(), eager[-1][1].trained.parameters(), strict=True):
+        assert torch.allclose(mine, other, atol=1e-3)
 
 
 def test_early_stopping_goes_back_to_the_best_epoch(few: tuple[Split, Split]) -> None:
