@@ -73,7 +73,8 @@ def test_a_batch_is_augmented_as_image_by_image(train: Split) -> None:
     erased = (drawn.erase[0] & drawn.erase[1]).bool().numpy()
     flip, fill = drawn.flip.flatten().bool().tolist(), int(drawn.fill)
     shifts = [(rows, columns) for rows, columns in drawn.shift.tolist()]
-    expected = [slowly(image.numpy(), *rest, fill) for image, *rest in zip(images, flip, shifts, erased, strict=True)]
+    each = zip(images.numpy(), flip, shifts, erased, strict=True)
+    expected = [slowly(image, mirrored, moved, gone, fill) for image, mirrored, moved, gone in each]
     assert torch.equal(drawn.take(ImageTable(images, 3, CPU), torch.arange(200)), torch.from_numpy(np.stack(expected)))
 
 
