@@ -26,7 +26,7 @@ from fmnist.augment import AUGMENTATION, Augmentation, ImageTable, generator
 from fmnist.cli import command
 from fmnist.config import Problem, TrainConfig
 from fmnist.data import Split, find_data, load_info, load_train, pixel_statistics, split_train
-from fmnist.device import cpu_threads, default_device, processor, set_threads
+from fmnist.device import default_device, hardware, set_threads
 from fmnist.errors import one_of
 from fmnist.loop import TrainState, start_training, train_epochs
 from fmnist.models import MODELS
@@ -392,8 +392,6 @@ def main(options: Options) -> None:
     known = {(row["base"], row["lever"], row["seed"]) for row in rows}
     every = {"base": Lever("the base")} | {name: LEVERS[name] for name in options.levers}
     left = [(seed, name) for seed in range(options.seeds) for name in every if (options.base, name, seed) not in known]
-    device = default_device()
-    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{processor()}, {cpu_threads()} threads"
     with Progress(console=console) as progress, experimental():
         for seed, name in progress.track(left, description="levers"):
             lever, base = every[name], BASES[options.base].replace(seed=seed)
@@ -404,7 +402,7 @@ def main(options: Options) -> None:
                 "seed": seed,
                 "accuracy": accuracy_of(config, lever, train),
                 "cost": None if seed or name == "base" else round(cost_of(base, config, lever, train), 2),
-                "machine": machine,
+                "machine": hardware(),
                 "versions": {name: environment()["versions"].get(name) for name in ("python", "torch")},
             }
             console.print(f"{name}, seed {seed}: {row['accuracy']:.2%}, cost {row['cost']}")

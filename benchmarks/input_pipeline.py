@@ -13,15 +13,15 @@ from typing import Any
 
 import psutil
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.train_speed import constant_batch_speed
 from fmnist.cli import command
 from fmnist.config import TrainConfig
 from fmnist.data import Split, find_data, load_info, load_train
-from fmnist.device import autocast, cpu_threads, default_device, set_threads
-from fmnist.loop import TrainState, start_training, train_epochs
+from fmnist.device import cpu_threads, default_device, set_threads
+from fmnist.loop import start_training, train_epochs
 from fmnist.models import MODELS, count_parameters
 from fmnist.optim import set_lr
 from fmnist.plan import measure_speed
@@ -45,23 +45,6 @@ class Options:
     """Seconds after which a network gets no more turns."""
     global_batch_size: int = 256
     erase: float = 0.25
-
-
-def constant_batch_speed(state: TrainState, batch: Split, steps: int) -> float:
-    """Images/s of `steps` optimiser steps on one batch that is there already."""
-    images, labels = batch.images, batch.labels
-    state.model.train()
-    started = time.perf_counter()
-    for _ in range(steps):
-        with autocast(state.config, images.device):
-            loss = F.cross_entropy(state.model(images).float(), labels, label_smoothing=state.config.label_smoothing)
-        loss.backward()
-        for optimizer in state.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-    if images.is_cuda:
-        torch.cuda.synchronize()
-    return steps * len(batch) / (time.perf_counter() - started)
 
 
 def measure(config: TrainConfig, everything: Split, options: Options) -> dict[str, Any]:

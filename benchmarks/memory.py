@@ -23,7 +23,7 @@ from rich.progress import Progress
 from fmnist.cli import command
 from fmnist.config import TrainConfig
 from fmnist.data import find_data, load_info, load_train
-from fmnist.device import autocast, cpu_threads, default_device, processor, resolve, set_threads
+from fmnist.device import autocast, default_device, hardware, resolve, set_threads
 from fmnist.errors import FailedError, check, one_of
 from fmnist.evaluate import EVALUATION_BATCH, compute_logits
 from fmnist.loop import start_training, train_epochs
@@ -121,7 +121,6 @@ def main(options: Options) -> None:
     rows: list[dict[str, Any]] = read_json(ROWS) if ROWS.exists() else []
     known = {(row["model"], row["batch"]): row for row in rows}
     device = default_device()
-    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{processor()}, {cpu_threads()} threads"
     room = (torch.cuda.mem_get_info()[0] if device.type == "cuda" else psutil.virtual_memory().available) / MIB
     with Progress(console=console) as progress:
         for name, batch in progress.track(list(product(options.models, (0, *sorted(options.batches)))), description="networks"):
@@ -137,7 +136,7 @@ def main(options: Options) -> None:
                 "batch": batch,
                 **json.loads(done.stdout.splitlines()[-1]),
                 "precision": resolve(TrainConfig(), device).precision,
-                "machine": machine,
+                "machine": hardware(),
                 "versions": {name: environment()["versions"].get(name) for name in ("python", "torch")},
             }
             console.print(f"{name}, batch {batch}: {known[name, batch]['mib']:,.0f} MiB")

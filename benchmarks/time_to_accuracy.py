@@ -23,7 +23,7 @@ from fmnist.checkpoint import load_checkpoint
 from fmnist.cli import command
 from fmnist.config import TrainConfig
 from fmnist.data import DataInfo, Split, find_data, load_info, load_test, load_train, split_train
-from fmnist.device import cpu_threads, default_device, processor, resolve, set_threads
+from fmnist.device import default_device, hardware, resolve, set_threads
 from fmnist.errors import check, one_of
 from fmnist.evaluate import compute_logits
 from fmnist.loop import start_training, train_epochs
@@ -195,12 +195,11 @@ def main(options: Options) -> None:
                 write_json(FOUND, found)
     names = list(dict.fromkeys(row["recipe"] for row in found["curves"]))
     device = default_device()
-    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{processor()}, {cpu_threads()} threads"
-    if {*names, OWN_WAY} - set(found["rates"]) or found["machine"] != machine:
+    if {*names, OWN_WAY} - set(found["rates"]) or found["machine"] != hardware():
         set_threads(TrainConfig())
         with Progress(console=console) as progress:
             found["rates"] = rates(names, everything, test, progress)
-        found["machine"] = machine
+        found["machine"] = hardware()
         found["bf16_gflops"] = round(matmul_peak("bf16", device) / 1e9, 1)
         found["versions"] = {name: environment()["versions"].get(name) for name in ("python", "torch", "torchvision")}
         write_json(FOUND, found)

@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fmnist.cli import command
 from fmnist.config import Precision, TrainConfig
 from fmnist.data import Split, find_data, load_info, load_test, load_train
-from fmnist.device import autocast, cpu_threads, default_device, processor, set_threads
+from fmnist.device import autocast, default_device, hardware, set_threads
 from fmnist.errors import one_of
 from fmnist.idx import write_idx
 from fmnist.loop import TrainState, start_training, train_epochs
@@ -236,7 +236,7 @@ def row_of(config: TrainConfig, everything: Split, loader: Any, options: Options
         "peak_share": round(statistics.median(found["ours"][1:]) * flops / peak, 3),
         "memory_mb": round(memory[1]),
         "memory_growth_mb": round(memory[-1] - memory[1]),
-        "machine": torch.cuda.get_device_name() if device.type == "cuda" else f"{processor()}, {cpu_threads()} threads",
+        "machine": hardware(),
         "versions": {name: environment()["versions"].get(name) for name in ("python", "torch", "torchvision")},
     }
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -25,6 +26,15 @@ def processor() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+@cache
+def hardware() -> str:
+    """What this machine computes on, in words."""
+    if default_device().type == "cuda":
+        return torch.cuda.get_device_name()
+    threads = cpu_threads()
+    return f"{processor()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def set_threads(config: TrainConfig) -> None:

@@ -9,7 +9,6 @@ import statistics
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +23,7 @@ from fmnist.checkpoint import load_checkpoint, load_state
 from fmnist.cli import command
 from fmnist.config import TrainConfig
 from fmnist.data import NOT_NAMED, DataInfo, Source, Split, find_data, load_info, load_test, load_train, split_train
-from fmnist.device import cpu_threads, default_device, processor, resolve, set_threads
+from fmnist.device import default_device, hardware, resolve, set_threads
 from fmnist.errors import InputError, check, one_of
 from fmnist.evaluate import classification_metrics, combine, compute_logits
 from fmnist.lock import let_go
@@ -208,15 +207,6 @@ def ensemble_row(name: str, ensemble: Ensemble, seed: int, data: Data) -> dict[s
         "best_member": max(row["test_accuracy"] for row in rows),
         "hardware": hardware(),
     }
-
-
-@cache
-def hardware() -> str:
-    """What this machine computes on, in words."""
-    if default_device().type == "cuda":
-        return torch.cuda.get_device_name()
-    threads = cpu_threads()
-    return f"{processor()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def expected_seconds(tasks: list[Task], data: Data, console: Console) -> dict[Task, float]:
