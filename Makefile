@@ -10,7 +10,7 @@ UV := $(VENV)/bin/uv
 READY := $(VENV)/ready
 DEMO := runs/demo
 
-.PHONY: demo test test-cluster gpu-cluster verify-zoo check setup lock
+.PHONY: demo test test-cluster gpu gpu-cluster verify-zoo check setup lock
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/export/benchmark.json
@@ -30,6 +30,22 @@ test-cluster: $(READY)
 # Where there are GPUs: what a machine without them cannot show; docs/results/gpu.md.
 gpu-cluster: $(READY)
 	$(PY) -m benchmarks.gpu
+
+# Speed and accuracy where there is a GPU, in parts of a few minutes that add up in docs/results: make gpu PART=1. Needs no Ray;
+# PY=python3 takes a Python that has torch, torchvision, scikit-learn, rich and tyro already.
+PART ?= 1
+GPU_1 := time_to_accuracy --recipes gpu-94 gpu-95 --seeds 5
+GPU_2 := time_to_accuracy --recipes small --seeds 1
+GPU_3 := time_to_accuracy --recipes small --seeds 3
+GPU_4 := time_to_accuracy --recipes best --seeds 1
+GPU_5 := time_to_accuracy --recipes best --seeds 3
+GPU_6 := time_to_accuracy --recipes best --seeds 5
+GPU_7 := train_speed
+GPU_8 := memory
+GPU_9 := step_profile --recipes gpu-94 small best
+gpu: $(if $(filter $(VENV)/%,$(PY)),$(READY))
+	$(if $(GPU_$(PART)),,$(error PART=$(PART): it must be from 1 to 9))
+	$(PY) -m benchmarks.$(GPU_$(PART))
 
 # Every network, width and ensemble through export and verification: half an hour.
 verify-zoo: $(READY)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
@@ -229,6 +230,71 @@ def _fast_biases(parameters: Parameters, config: TrainConfig) -> list[Optimizer]
     return OPTIMIZERS["nesterov"](parameters, config)
 
 
+class MomentumSAM(SGD):
+    """Gradients are taken a step `RADIUS` uphill along the momentum (Becker et al., 2024, arXiv:2401.12033): sharpness-aware
+    minimisation without its second pass. Where it stands between steps, and is validated, is uphill too."""
+
+    RADIUS = 0.3
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        for parameter in parameters:
+            if (uphill := self.state[parameter].pop("uphill", None)) is not None:
+                parameter.sub_(uphill)
+        super().step()
+        momenta = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+        length = torch.stack([momentum.norm() for momentum in momenta]).norm().clamp(min=1e-12)
+        for parameter, momentum in zip(parameters, momenta, strict=True):
+            self.state[parameter]["uphill"] = momentum * (self.RADIUS / length)
+            parameter.add_(self.state[parameter]["uphill"])
+
+
+def _momentum_sam(parameters: Parameters, config: TrainConfig) -> list[Optimizer]:
+    return [MomentumSAM(grouped(parameters, config), config.lr, config.momentum, nesterov=True)]
+
+
+class Mixing:
+    """A network that mixes each batch with itself turned by one image, and the loss that goes with it."""
+
+    def __init__(self, boxes: bool, share: float = 0.5) -> None:
+        self.boxes, self.share, self.kept = boxes, share, 1.0
+
+    def mixed(self, images: Tensor) -> Tensor:
+        """Half of the batches: mixup (Zhang et al., 2018) or, with `boxes`, CutMix (Yun et al., 2019)."""
+        self.kept = 1.0
+        if torch.rand(()).item() > self.share:
+            return images
+        kept, others = torch.rand(()).item(), images.roll(1, 0)
+        if not self.boxes:
+            self.kept = kept
+            return (kept * images.float() + (1 - kept) * others.float()).round().byte()
+        size = images.shape[-1]
+        side = round(size * (1 - kept) ** 0.5)
+        top, left = (int(torch.randint(size - side + 1, ())) for _ in range(2))
+        images = images.clone()
+        images[..., top : top + side, left : left + side] = others[..., top : top + side, left : left + side]
+        self.kept = 1 - (side / size) ** 2
+        return images
+
+    @contextmanager
+    def patch(self) -> Generator[None]:
+        """In place of what the loop asks for batches and for a loss."""
+        prepared, mixing = fmnist.loop._prepared, self  # pyright: ignore[reportPrivateUsage]
+
+        def batches(*arguments: Any) -> Generator[tuple[Tensor, Tensor]]:
+            for images, labels in prepared(*arguments):
+                yield mixing.mixed(images), labels
+
+        class Loss(nn.CrossEntropyLoss):
+            def forward(self, input: Tensor, target: Tensor) -> Tensor:  # noqa: A002
+                mine, theirs = super().forward(input, target), super().forward(input, target.roll(1, 0))
+                return mixing.kept * mine + (1 - mixing.kept) * theirs
+
+        with instead("_prepared", batches), instead("nn", SimpleNamespace(**vars(nn) | {"CrossEntropyLoss": Loss})):
+            yield
+
+
 NETWORKS: dict[str, Callable[[TrainConfig, Problem], nn.Module]] = {
     "airnet-whitened": _whitened,
     "airnet-silu": _with_activation(nn.SiLU),
@@ -264,6 +330,9 @@ LEVERS: dict[str, Lever] = {
     "ema .998": Lever("a slower average", {"ema": 0.998}),
     "lookahead": Lever("lookahead", {"optimizer": "lookahead"}),
     "fast biases": Lever("batch norm's shifts 16 times as fast", {"optimizer": "fast-biases"}),
+    "sam": Lever("momentum SAM", {"optimizer": "momentum-sam"}),
+    "mixup": Lever("mixup in half of the batches", patch=Mixing(boxes=False).patch),
+    "cutmix": Lever("CutMix in half of the batches", patch=Mixing(boxes=True).patch),
     "muon": Lever("Muon", {"optimizer": "muon", "lr": 0.006, "weight_decay": 0.01}),
     "muon, 1024": Lever(
         "Muon, twice the batch", {"optimizer": "muon", "lr": 0.01, "weight_decay": 0.01, "global_batch_size": 1024}
@@ -294,6 +363,7 @@ def experimental() -> Generator[None]:
     optimizers: dict[str, Callable[[Parameters, TrainConfig], list[Optimizer]]] = {
         "lookahead": _lookahead,
         "fast-biases": _fast_biases,
+        "momentum-sam": _momentum_sam,
     }
     MODELS.update(NETWORKS)
     OPTIMIZERS.update(optimizers)

@@ -1,9 +1,10 @@
-"""`python -m benchmarks.time_to_accuracy`: seconds of training until each recipe reaches an accuracy, on this machine.
+"""`python -m benchmarks.time_to_accuracy`: what each recipe reaches, and after how many seconds of training on this machine.
 
-Two measurements. Curves: each recipe and seed is trained whole, resumably, in runs/time-to-accuracy; the validation images give its
-accuracy after every epoch, the test images, once, at the end. Rates: the recipes take turns of some seconds, and with them report
-C's own way, its network in a plain float32 loop. Seconds are epochs times the median turn's, so they compare although the machine
-is shared. Writes docs/results/time_to_accuracy.json and .md, and docs/images/time_to_accuracy.png.
+Two measurements. Curves: each recipe and seed is trained whole, resumably, in runs/time-to-accuracy; the validation images, where
+the recipe holds any out, give its accuracy after every epoch, the test images, once, at the end. Rates: the recipes take turns of
+some seconds, and with them report C's own way, its network in a plain float32 loop. Seconds are epochs times the median turn's, so
+they compare although the machine is shared. What a CPU and what a GPU found stand side by side. Writes docs/results/accuracy.json
+and .md, and docs/images/accuracy.png.
 """
 
 import statistics
@@ -13,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from matplotlib.ticker import ScalarFormatter
 from rich.console import Console
 from rich.progress import Progress
+from torch import Tensor
+from torch.optim import Adam
 
 from benchmarks.train_speed import matmul_peak, reports_speed, usual_loader, write_for_torchvision
 from fmnist.checkpoint import load_checkpoint
@@ -27,15 +29,16 @@ from fmnist.device import default_device, hardware, resolve, set_threads
 from fmnist.errors import check, one_of
 from fmnist.evaluate import compute_logits
 from fmnist.loop import start_training, train_epochs
+from fmnist.models import count_parameters
 from fmnist.plan import measure_speed
-from fmnist.plots import color, figure, line, save_figure
+from fmnist.plots import color, figure, save_figure
 from fmnist.recipes import RECIPES
 from fmnist.run import environment, read_json, write_atomic, write_json
 from fmnist.train import train_in
 
 RESULTS = Path("docs/results")
-FOUND = RESULTS / "time_to_accuracy.json"
-PICTURE = Path("docs/images/time_to_accuracy.png")
+FOUND = RESULTS / "accuracy.json"
+PICTURE = Path("docs/images/accuracy.png")
 RUNS = Path("runs/time-to-accuracy")
 MARKS = (0.90, 0.91, 0.92, 0.93, 0.9304, 0.94)
 """93.04 % is the best test accuracy that a report gives (C)."""
@@ -72,15 +75,25 @@ def curve(name: str, seed: int, everything: Split, test: Split, info: DataInfo, 
     folder.mkdir(parents=True, exist_ok=True)
     trained = train_in(folder, config, train, held_out, info, console)
     assert trained is not None, "it had no deadline"
-    model = load_checkpoint(folder / "best").model.to(device)
-    said = compute_logits(model, test.images.to(device)).argmax(1).cpu()
+    model, images = load_checkpoint(folder / "best").model.to(device), test.images.to(device)
+    plain, mirrored = (compute_logits(model, view).softmax(1).cpu() for view in (images, images.flip(-1)))
     return {
         "recipe": name,
         "seed": seed,
+        "device": device.type,
+        "machine": hardware(),
+        "precision": config.precision,
+        "parameters": count_parameters(model),
+        "first_epoch_s": trained["epochs"][0]["seconds"],
         "images_per_epoch": len(train) // config.global_batch_size * config.global_batch_size,
         "accuracies": [epoch["validation_accuracy"] for epoch in trained["epochs"]],
-        "test_accuracy": (said == test.labels).float().mean().item(),
+        "test_accuracy": accuracy(plain, test.labels),
+        "test_accuracy_flips": accuracy(plain + mirrored, test.labels),
     }
+
+
+def accuracy(said: Tensor, labels: Tensor) -> float:
+    return (said.argmax(1) == labels).float().mean().item()
 
 
 def rates(names: Sequence[str], everything: Split, test: Split, progress: Progress) -> dict[str, float]:
@@ -97,7 +110,7 @@ def rates(names: Sequence[str], everything: Split, test: Split, progress: Progre
     own = start_training(
         TrainConfig(model="vgg_like", precision="fp32", channels_last=False), everything, 10, device
     ).trained.network
-    optimizer = torch.optim.Adam(own.parameters(), OWN_LR)
+    optimizer = Adam(own.parameters(), OWN_LR)
     with tempfile.TemporaryDirectory() as temporary:
         write_for_torchvision(Path(temporary), everything, test)
         loader = usual_loader(Path(temporary), OWN_BATCH)
@@ -114,8 +127,8 @@ def epoch_seconds(row: Mapping[str, Any], speeds: Mapping[str, float]) -> float:
 
 
 def seconds_to(mark: float, row: Mapping[str, Any], speeds: Mapping[str, float]) -> float | None:
-    """Of training until validation accuracy first is as high; None if it never is."""
-    epoch = next((number for number, value in enumerate(row["accuracies"], start=1) if value >= mark), None)
+    """Of training until validation accuracy first is as high; None if it never is, or nothing was held out."""
+    epoch = next((number for number, value in enumerate(row["accuracies"], start=1) if (value or 0) >= mark), None)
     return None if epoch is None else epoch * epoch_seconds(row, speeds)
 
 
@@ -123,52 +136,88 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
 
 
-def page(found: Mapping[str, Any]) -> str:
-    speeds: dict[str, float] = found["rates"]
+def by_recipe(curves: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    return {name: [row for row in curves if row["recipe"] == name] for name in dict.fromkeys(row["recipe"] for row in curves)}
+
+
+def section(device: str, timed: Mapping[str, Any], curves: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The table of one kind of device."""
+    speeds: dict[str, float] = timed["rates"]
     own = OWN_EPOCHS * 60_000 / speeds[OWN_WAY]
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in timed["versions"].items())
     marks = " | ".join(f"{100 * mark:g} %" for mark in MARKS)
-    factor = found["bf16_gflops"] / REFERENCE_GFLOPS
     lines = [
-        "# Time to accuracy",
         "",
-        f"`python -m benchmarks.time_to_accuracy` on {found['machine']}; {versions}. Seconds of training alone until the",
-        "validation images first give so much, mean over the seeds that reach it (how many, if not all); the test set was read",
-        "once a seed, at the end. Rates are medians of turns that follow each other.",
+        f"## {timed['machine']}",
         "",
-        f"bf16 matrix products run at {found['bf16_gflops']:,.0f} GFLOP/s here: a machine of {REFERENCE_GFLOPS:.0f} would need up",
-        f"to {factor:.1f} times as long.",
+        f"{versions}. bf16 matrix products run at {timed['bf16_gflops']:,.0f} GFLOP/s"
+        + (
+            f", {timed['bf16_gflops'] / REFERENCE_GFLOPS:.2f} times as fast as where the goals were set."
+            if device == "cpu"
+            else "."
+        ),
+        f"{OWN_WAY.capitalize()}: {speeds[OWN_WAY]:,.0f} images/s, so {own:,.0f} s for the 93.04 % it gives.",
         "",
-        f"{OWN_WAY.capitalize()} (its network, float32, Adam at .001, batch 128, 12 epochs, a plain loop over torchvision's data):",
-        f"{speeds[OWN_WAY]:,.0f} images/s, so {own:,.0f} s of training for the 93.04 % it gives.",
-        "",
-        "![Accuracy against seconds](../images/time_to_accuracy.png)",
-        "",
-        f"| recipe | seeds | images/s | s an epoch | {marks} | all, s | C's own ÷ | test, % |",
-        f"|---|---:|---:|---:|{'---:|' * len(MARKS)}---:|---:|---:|",
+        f"| recipe | parameters | seeds | test, % | with its mirror image | images/s | all, s | C's own ÷ | {marks} |",
+        f"|---|---:|---:|---:|---:|---:|---:|---:|{'---:|' * len(MARKS)}",
     ]
-    for name in dict.fromkeys(row["recipe"] for row in found["curves"]):
-        mine = [row for row in found["curves"] if row["recipe"] == name]
-        cells = [name, str(len(mine)), f"{speeds[name]:,.0f}", f"{epoch_seconds(mine[0], speeds):.1f}"]
+    for name, mine in by_recipe(curves).items():
+        whole = statistics.mean(len(row["accuracies"]) * epoch_seconds(row, speeds) for row in mine)
+        cells = [
+            name,
+            f"{mine[0]['parameters']:,}",
+            str(len(mine)),
+            mean_and_deviation([100 * row["test_accuracy"] for row in mine]),
+            mean_and_deviation([100 * row["test_accuracy_flips"] for row in mine]),
+            f"{speeds[name]:,.0f}",
+            f"{whole:,.1f}" if whole < 100 else f"{whole:,.0f}",
+            f"{own / whole:.1f}",
+        ]
         for mark in MARKS:
             times = [when for row in mine if (when := seconds_to(mark, row, speeds)) is not None]
             share = f" ({len(times)})" if 0 < len(times) < len(mine) else ""
-            cells.append(f"{statistics.mean(times):,.0f}{share}" if times else "–")
-        whole = statistics.mean(len(row["accuracies"]) * epoch_seconds(row, speeds) for row in mine)
-        cells += [f"{whole:,.0f}", f"{own / whole:.1f}", mean_and_deviation([100 * row["test_accuracy"] for row in mine])]
+            cells.append(f"{statistics.mean(times):,.1f}{share}" if times else "–")
         lines.append(f"| {' | '.join(cells)} |")
+    if device == "cuda":
+        lines += ["", "Apart from that, before the first epoch's end, compiling and warming up included, s:", ""]
+        lines += [
+            f"- {name}: {mean_and_deviation([row['first_epoch_s'] for row in mine])}" for name, mine in by_recipe(curves).items()
+        ]
+    return lines
+
+
+def page(found: Mapping[str, Any]) -> str:
+    lines = [
+        "# Accuracy, and the time it takes",
+        "",
+        "`python -m benchmarks.time_to_accuracy`. Each recipe (`python -m fmnist.train --list-recipes`) was trained whole with so",
+        "many seeds; the test set was read once a seed, at the end: mean ± deviation. Seconds are of training alone, from turns in",
+        f"which the recipes and report C's own way (its network, float32, Adam at {OWN_LR}, batch {OWN_BATCH}, {OWN_EPOCHS} epochs",
+        "of a plain loop over torchvision's data) follow each other; the last columns say when the validation images first gave so",
+        "much: the mean over the seeds that reach it (how many, if not all). A recipe that trains on all images has none.",
+        "",
+        f"![Accuracy against seconds](../images/{PICTURE.name})",
+    ]
+    for device, timed in found["timed"].items():
+        lines += section(device, timed, [row for row in found["curves"] if row["device"] == device])
     return "\n".join([*lines, ""])
 
 
 def draw(found: Mapping[str, Any]) -> None:
-    """Accuracy against seconds, the mean over the seeds."""
-    speeds: dict[str, float] = found["rates"]
-    fig, axes = figure("Validation accuracy against seconds of training", "seconds of training", "validation accuracy, %", (8, 4.6))
-    for number, name in enumerate(dict.fromkeys(row["recipe"] for row in found["curves"])):
-        mine = [row for row in found["curves"] if row["recipe"] == name]
-        several = [100 * statistics.mean(values) for values in zip(*(row["accuracies"] for row in mine), strict=False)]
-        seconds = [epoch * epoch_seconds(mine[0], speeds) for epoch in range(1, len(several) + 1)]
-        axes.plot(seconds, several, color=color(number), linestyle=line(number), marker=".", label=name)
+    """Accuracy against seconds, the mean over the seeds; what a GPU trained dashed. A star: nothing held out, so the test's."""
+    fig, axes = figure("Accuracy against seconds of training", "seconds of training", "validation accuracy, %", (8, 4.6))
+    number = 0
+    for device, timed in found["timed"].items():
+        for name, mine in by_recipe([row for row in found["curves"] if row["device"] == device]).items():
+            epochs = len(mine[0]["accuracies"])
+            seconds = [epoch * epoch_seconds(mine[0], timed["rates"]) for epoch in range(1, epochs + 1)]
+            look: dict[str, Any] = {"color": color(number), "label": name if device == "cpu" else f"{name} (GPU)"}
+            number += 1
+            if mine[0]["accuracies"][0] is None:
+                axes.plot(seconds[-1:], [100 * statistics.mean(row["test_accuracy"] for row in mine)], "*", markersize=11, **look)
+                continue
+            several = [100 * statistics.mean(values) for values in zip(*(row["accuracies"] for row in mine), strict=False)]
+            axes.plot(seconds[: len(several)], several, linestyle="-" if device == "cpu" else "--", marker=".", **look)
     axes.axhline(93.04, color="#777777", linewidth=1)
     axes.annotate(
         "93.04, the best report's test accuracy", (0.01, 93.04), (0, 3), ("axes fraction", "data"), "offset points", fontsize=8
@@ -185,26 +234,30 @@ def main(options: Options) -> None:
     folder = find_data()
     info = load_info(folder)
     everything, test = load_train(folder, info), load_test(folder, info)
-    found: dict[str, Any] = read_json(FOUND) if FOUND.exists() else {"curves": [], "rates": {}}
-    known = {(row["recipe"], row["seed"]) for row in found["curves"]}
+    device = default_device()
+    found: dict[str, Any] = read_json(FOUND) if FOUND.exists() else {"curves": [], "timed": {}}
+    known = {(row["device"], row["recipe"], row["seed"]) for row in found["curves"]}
     for seed in range(options.seeds):
         for name in options.recipes:
-            if (name, seed) not in known:
+            if (device.type, name, seed) not in known:
                 console.rule(f"{name}, seed {seed}", align="left")
                 found["curves"].append(curve(name, seed, everything, test, info, console))
                 write_json(FOUND, found)
-    names = list(dict.fromkeys(row["recipe"] for row in found["curves"]))
-    device = default_device()
-    if {*names, OWN_WAY} - set(found["rates"]) or found["machine"] != hardware():
+    names = list(by_recipe([row for row in found["curves"] if row["device"] == device.type]))
+    timed: dict[str, Any] = found["timed"].get(device.type, {"rates": {}, "machine": ""})
+    if {*names, OWN_WAY} - set(timed["rates"]) or timed["machine"] != hardware():
         set_threads(TrainConfig())
         with Progress(console=console) as progress:
-            found["rates"] = rates(names, everything, test, progress)
-        found["machine"] = hardware()
-        found["bf16_gflops"] = round(matmul_peak("bf16", device) / 1e9, 1)
-        found["versions"] = {name: environment()["versions"].get(name) for name in ("python", "torch", "torchvision")}
+            speeds = rates(names, everything, test, progress)
+        found["timed"][device.type] = {
+            "machine": hardware(),
+            "rates": speeds,
+            "bf16_gflops": round(matmul_peak("bf16", device) / 1e9, 1),
+            "versions": {name: environment()["versions"].get(name) for name in ("python", "torch", "torchvision")},
+        }
         write_json(FOUND, found)
     draw(found)
-    write_atomic(RESULTS / "time_to_accuracy.md", page(found))
+    write_atomic(RESULTS / "accuracy.md", page(found))
     console.print(page(found))
 
 

@@ -3,7 +3,7 @@
 In turns of some seconds: an epoch of ours; as many steps on one constant batch, which needs no input at all (the bound); the
 reports' way (torchvision's data set, a DataLoader with two workers, transforms image by image, fp32, a plain loop); Lightning
 with the same network, precision and loader. Medians of the turns, and of their ratios turn by turn. Ours flips and shifts its
-images, the others only normalise theirs. Goes on where it stopped. Writes docs/results/train_speed.json and .md.
+images, the others only normalise theirs. Goes on where it stopped. Writes docs/results/speed.json and .md.
 """
 
 import logging
@@ -41,7 +41,7 @@ from fmnist.plan import measure_speed
 from fmnist.run import environment, read_json, write_atomic, write_json
 
 RESULTS = Path("docs/results")
-ROWS = RESULTS / "train_speed.json"
+ROWS = RESULTS / "speed.json"
 TURN_S = 2.0
 """About how long a turn of ours lasts, in whole batches."""
 MIN_TURNS = 3
@@ -300,7 +300,7 @@ def main(options: Options) -> None:
             console.print(f"{name}, {precision}: {rows[-1]['ours_images_per_s']:,} images/s")
             write_json(ROWS, rows)
     text = page(rows)
-    write_atomic(RESULTS / "train_speed.md", text)
+    write_atomic(RESULTS / "speed.md", text)
     console.print(text)
 
 

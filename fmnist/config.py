@@ -127,7 +127,7 @@ class TrainConfig:
     """With several workers, batch norm takes its statistics over the whole global batch, so that their number changes nothing;
     off, each worker normalises by its own share: faster, and noisier the smaller the share."""
     compile: bool = False
-    """Compile the network with torch.compile: worth its minute of start-up on a GPU, for long runs."""
+    """Compile the network with torch.compile, on a GPU into CUDA graphs: worth its minute of start-up there, for long runs."""
     threads: int = 0
     """CPU threads of the training process; 0 means all it may use."""
 

@@ -272,7 +272,10 @@ def _distributed(state: TrainState, device: torch.device, world_size: int) -> nn
         if state.config.sync_batch_norm:
             synchronise_batch_norm(state.trained)
         network = DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
-    return torch.compile(network) if state.config.compile else network  # pyright: ignore[reportReturnType]
+    if not state.config.compile:
+        return network
+    captured = device.type == "cuda" and world_size == 1  # forward and backward as CUDA graphs: one launch each
+    return torch.compile(network, mode="reduce-overhead" if captured else "default")  # pyright: ignore[reportReturnType]
 
 
 def steps_of(config: TrainConfig, epoch: int, images: int) -> int:
@@ -306,6 +309,8 @@ def _train_one_epoch(
     for step, (pixels, target) in enumerate(_prepared(table, labels, augmentation, batches)):
         lr = lr_at(config, (epoch - 1) * full + step * full / steps, full, state.losses)
         set_lr(state.optimizers, lr)
+        if config.compile:
+            torch.compiler.cudagraph_mark_step_begin()
         with autocast(config, device):
             logits = network(pixels).float()
             loss = loss_of(logits, target)
