@@ -5,6 +5,7 @@ metrics.json. The weights are plain tensors: loading them runs no code.
 """
 
 import io
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,8 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 def load_state(path: Path) -> dict[str, Any]:
     """Raises InputError if the file is damaged. Only tensors and plain values are unpickled."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # what PyTorch suspects of a damaged pickle
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises almost anything
         raise InputError(f"{path} is not a training state: {first_line(error)}") from error
 
