@@ -188,7 +188,7 @@ def pareto_front(points: Sequence[Shipped]) -> list[Shipped]:
 
 
 def plot_pareto(points: Sequence[Shipped], where: str, path: Path) -> None:
-    """Accuracy against latency; the Pareto front is drawn through, and named."""
+    """Accuracy against latency; the Pareto front is drawn through. Named: float32, and whatever is on the front, bold."""
     fig, axes = figure("Which one to ship? Accuracy and latency", f"p50 of one image, µs ({where})", "test accuracy, %", (8.0, 5.0))
     front = pareto_front(points)
     axes.step([p.latency_us for p in front], [100 * p.accuracy for p in front], where="post", color=GRAY, linewidth=1, zorder=1)
@@ -197,6 +197,8 @@ def plot_pareto(points: Sequence[Shipped], where: str, path: Path) -> None:
         x, y = [point.latency_us for point in mine], [100 * point.accuracy for point in mine]
         axes.scatter(x, y, marker=MARKERS[number % len(MARKERS)], color=color(number), label=precision, s=28, zorder=2)
     for point in points:
+        if point not in front and point.precision != "float32":
+            continue
         weight = "bold" if point in front else "normal"
         place = (point.latency_us, 100 * point.accuracy)
         axes.annotate(point.name, place, textcoords="offset points", xytext=(5, 3), fontsize=6.5, fontweight=weight)
