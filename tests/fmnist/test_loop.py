@@ -32,6 +32,10 @@ from fmnist.loop import (
 )
 
 CPU = torch.device("cpu")
+CUDA = pytest.param(
+    torch.device("cuda"), marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU")]
+)
+"""There compiling captures steps as CUDA graphs."""
 SMALL = TrainConfig(model="lenet", epochs=3, global_batch_size=64, lr=0.05, erase=0.25, precision="fp32")
 
 
@@ -43,7 +47,7 @@ def few(train: Split) -> tuple[Split, Split]:
 
 
 def run(config: TrainConfig, few: tuple[Split, Split], **arguments: Any) -> list[tuple[EpochMetrics, TrainState]]:
-    return list(train_epochs(config, *few, classes=10, device=CPU, **arguments))
+    return list(train_epochs(config, *few, classes=10, **{"device": CPU} | arguments))
 
 
 def test_overfits_one_batch(train: Split) -> None:
@@ -149,8 +153,10 @@ def test_bfloat16_follows_float32(few: tuple[Split, Split]) -> None:
 
 
 @pytest.mark.slow
-def test_compiled_steps_are_eager_ones(few: tuple[Split, Split]) -> None:
-    eager, compiled = (run(SMALL.replace(compile=compiled, epochs=2), few) for compiled in (False, True))
+@pytest.mark.parametrize("device", [CPU, CUDA], ids=str)
+def test_compiled_steps_are_eager_ones(few: tuple[Split, Split], device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    eager, compiled = (run(SMALL.replace(compile=compiled, epochs=2), few, device=device) for compiled in (False, True))
     for (ours, _), (theirs, _) in zip(compiled, eager, strict=True):
         assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-4)
     for mine, other in zip(compiled[-1][1].trained.parameters(), eager[-1][1].trained.parameters(), strict=True):
