@@ -295,12 +295,73 @@ class Mixing:
             yield
 
 
+class Pruning:
+    """InfoBatch (Qin et al., 2024): half of the images that are easier than the mean are left out, others each epoch, and the
+    rest of those count twice; in the last eighth of the epochs none is left out."""
+
+    def __init__(self) -> None:
+        self.losses: Tensor | None = None
+        self.late = False
+        self.index, self.weights = torch.empty(0), torch.empty(0)
+
+    @contextmanager
+    def patch(self) -> Generator[None]:
+        """In place of what the loop asks for batches and for a loss."""
+        prepared, pruning = fmnist.loop._prepared, self  # pyright: ignore[reportPrivateUsage]
+
+        class Dated(Augmentation):
+            @classmethod
+            def draw(cls, config: TrainConfig, epoch: int, count: int, *rest: Any) -> Augmentation:
+                if epoch == 1:
+                    pruning.losses = None
+                pruning.late = epoch > 0.875 * config.epochs
+                return Augmentation.draw(config, epoch, count, *rest)
+
+        def batches(
+            table: ImageTable, labels: Tensor, augmentation: Augmentation, every: Tensor
+        ) -> Generator[tuple[Tensor, Tensor]]:
+            index, size = every.flatten(), every.shape[1]
+            weights = torch.ones(len(index), device=index.device)
+            if pruning.losses is None:
+                pruning.losses = torch.full((len(labels),), torch.inf, device=labels.device)
+            elif not pruning.late:
+                losses = pruning.losses[index]
+                easy = losses < losses[losses.isfinite()].mean()
+                kept = ~(easy & (torch.rand(len(index)).to(index.device) < 0.5))
+                weights = (1 + easy.float())[kept]
+                index = index[kept][: int(kept.sum()) // size * size]
+            mine = zip(index.split(size), weights.split(size), strict=False)
+            for pruning.index, pruning.weights in mine:
+                yield from prepared(table, labels, augmentation, pruning.index.view(1, -1))
+
+        class Loss(nn.CrossEntropyLoss):
+            def forward(self, input: Tensor, target: Tensor) -> Tensor:  # noqa: A002
+                losses = F.cross_entropy(input, target, reduction="none", label_smoothing=self.label_smoothing)
+                assert pruning.losses is not None
+                pruning.losses[pruning.index] = losses.detach().float()
+                return (losses * pruning.weights).sum()
+
+        replaced = SimpleNamespace(**vars(nn) | {"CrossEntropyLoss": Loss})
+        with instead("_prepared", batches), instead("nn", replaced), instead("Augmentation", Dated):
+            yield
+
+
+def _strided(config: TrainConfig, problem: Problem) -> nn.Module:
+    network = cast(AirNet, build_airnet(config, problem))
+    first = network.blocks[0]
+    conv = cast(nn.Conv2d, first.conv1)
+    first.conv1 = nn.Conv2d(conv.in_channels, conv.out_channels, 3, stride=2, padding=1, bias=False)
+    first.pool = cast(Any, nn.Identity())
+    return network
+
+
 NETWORKS: dict[str, Callable[[TrainConfig, Problem], nn.Module]] = {
     "airnet-whitened": _whitened,
     "airnet-silu": _with_activation(nn.SiLU),
     "airnet-relu": _with_activation(nn.ReLU),
     "airnet-norm": _with_norm(0.4),
     "airnet-residual": _residual,
+    "airnet-strided": _strided,
     "airnet-max": _with_pool(GlobalMax),
     "airnet-mean": _with_pool(GlobalMean),
 }
@@ -333,6 +394,7 @@ LEVERS: dict[str, Lever] = {
     "sam": Lever("momentum SAM", {"optimizer": "momentum-sam"}),
     "mixup": Lever("mixup in half of the batches", patch=Mixing(boxes=False).patch),
     "cutmix": Lever("CutMix in half of the batches", patch=Mixing(boxes=True).patch),
+    "pruning": Lever("InfoBatch: half of the easy images left out", patch=Pruning().patch),
     "muon": Lever("Muon", {"optimizer": "muon", "lr": 0.006, "weight_decay": 0.01}),
     "muon, 1024": Lever(
         "Muon, twice the batch", {"optimizer": "muon", "lr": 0.01, "weight_decay": 0.01, "global_batch_size": 1024}
@@ -348,6 +410,7 @@ LEVERS: dict[str, Lever] = {
     "norm momentum .4": Lever("batch norm's statistics follow faster", {"model": "airnet-norm"}),
     "mean pool": Lever("the mean over the last map", {"model": "airnet-mean"}),
     "residual": Lever("a third convolution in each block, with a shortcut", {"model": "airnet-residual"}),
+    "strided": Lever("a stride in place of the first pooling", {"model": "airnet-strided"}),
     "16/64/128": Lever("a narrower first block", {"widths": (16, 64, 128)}),
     "24/64/256": Lever("a wider last block", {"widths": (24, 64, 256)}),
     "32/96/192": Lever("wider by half", {"widths": (32, 96, 192)}),
