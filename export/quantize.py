@@ -103,6 +103,7 @@ class Int8:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_quantize=[layer for layer in self.layers if layer not in excluded],
+            calibration_cache_path=self.folder / "ranges.json",  # they are the same whatever is excluded
         )
         return described_as(onnx.load(self.folder / "int8.onnx"), self.original)
 
