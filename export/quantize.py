@@ -157,6 +157,12 @@ def surely_passes(gate: Gate, agreement: float, loss: float, images: int) -> boo
     return passes(gate, least, most)
 
 
+def surely_fails(gate: Gate, agreement: float, images: int) -> bool:
+    """Whether more images would very likely not pass either: the upper end of the agreement's 95 % interval does not."""
+    _, most = accuracy_interval(round(agreement * images), images)
+    return most < gate.agreement
+
+
 def failing(name: str, agreement: float, loss: float) -> str:
     gate = GATES[name]
     return (
@@ -184,14 +190,19 @@ def build_int8(
         order: list[str] = []
         while True:
             made = int8.make(excluded)
-            agreement, loss = difference(reference, answers(open_session(made.SerializeToString(), "cpu"), judge), labels)
-            if surely_passes(GATES["int8"], agreement, loss, len(judge)):
-                return made, tuple(excluded), agreement, loss
-            order = order or by_sensitivity(int8, reference[:SENSITIVITY_IMAGES], judge[:SENSITIVITY_IMAGES])
-            count = max(2 * len(excluded), 1)
-            if count >= len(int8.layers):
+            session = open_session(made.SerializeToString(), "cpu")
+            more = max(2 * len(excluded), 1)
+            last = more >= len(int8.layers)
+            few = slice(SENSITIVITY_IMAGES)
+            agreement, loss = difference(reference[few], answers(session, judge[few]), labels[few])
+            if last or not surely_fails(GATES["int8"], agreement, len(judge[few])):
+                agreement, loss = difference(reference, answers(session, judge), labels)
+                if surely_passes(GATES["int8"], agreement, loss, len(judge)):
+                    return made, tuple(excluded), agreement, loss
+            if last:
                 return None, tuple(excluded), agreement, loss
-            excluded = order[:count]
+            order = order or by_sensitivity(int8, reference[few], judge[few])
+            excluded = order[:more]
 
 
 def speedups(original: onnx.ModelProto, variant: onnx.ModelProto, provider: Provider, image: Sequence[int]) -> dict[str, float]:
