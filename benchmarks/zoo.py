@@ -43,8 +43,8 @@ from fmnist.run import MODEL, environment, read_json, write_atomic, write_json
 RESULTS = Path("docs/results")
 ROWS = RESULTS / "zoo.json"
 PICTURE = Path("docs/images/pareto.png")
-VERIFY_S = 20.0
-"""PyTorch's part of a verification takes about so long at most: slow networks are verified on fewer test images."""
+VERIFY_S, JUDGE_S = 20.0, 60.0
+"""PyTorch answers for about so long at most: slow networks are verified on fewer test images, and int8 judged by fewer others."""
 TIMED_S = 1.0
 FEWEST_STEPS = 100
 """Fewer leave batch norm's running statistics far from the batches': smaller batches, and a rate as much smaller, give as many."""
@@ -110,8 +110,11 @@ def row_of(name: str, entry: Entry, train: Split, test: Split, info: DataInfo, m
     made = [trained(entry.config.replace(seed=seed), train, info, minutes) for seed in entry.seeds]
     took = time.perf_counter() - started
     members = [checkpoint for checkpoint, _ in made]
-    few = test.take(np.arange(fitting(members, entry.flips, test)))
     golden, calibration, judge = samples(members[0], NOT_NAMED)
+    rate = images_per_s(members, entry.flips, test)
+    few, judge = (
+        all_of.take(np.arange(fitting(rate * seconds, all_of))) for all_of, seconds in ((test, VERIFY_S), (judge, JUDGE_S))
+    )
     raw, model = exported(members, entry.flips), to_onnx(members, entry.flips)
     variants = try_variants(model, judge, calibration, ("int8",), "cpu")
     with tempfile.TemporaryDirectory() as temporary:
@@ -151,13 +154,18 @@ def row_of(name: str, entry: Entry, train: Split, test: Split, info: DataInfo, m
     }
 
 
-def fitting(members: Sequence[Checkpoint], flips: bool, test: Split) -> int:
-    """How many test images PyTorch answers in VERIFY_S."""
+def images_per_s(members: Sequence[Checkpoint], flips: bool, images: Split) -> float:
+    """Of PyTorch, on all threads."""
     model, probe = averaged(members, flips), 100
-    compute_logits(model, test.images[:probe])
+    compute_logits(model, images.images[:probe])
     began = time.perf_counter()
-    compute_logits(model, test.images[:probe])
-    return min(len(test), max(int(VERIFY_S * probe / (time.perf_counter() - began)), 1000))
+    compute_logits(model, images.images[:probe])
+    return probe / (time.perf_counter() - began)
+
+
+def fitting(number: float, images: Split) -> int:
+    """At least a thousand, at most all."""
+    return min(len(images), max(int(number), 1000))
 
 
 def timed(bundle: Path, members: Sequence[Checkpoint], flips: bool, variants: Sequence[str]) -> dict[str, float]:
