@@ -24,7 +24,8 @@ from export.timing import measure
 from fmnist.evaluate import accuracy_interval
 
 CALIBRATION_BATCH = 32
-SENSITIVITY_IMAGES = 512
+SENSITIVITY_IMAGES, FIRST_IMAGES = 128, 512
+"""Of those that judge: what a layer alone changes is measured on so many; what fails plainly on so many is not judged on all."""
 QUANTISED = ("Conv", "Gemm", "MatMul")
 FASTER = 1.02
 """A variant must be this many times as fast as float32 at batch 1, or the difference is noise."""
@@ -193,7 +194,7 @@ def build_int8(
             session = open_session(made.SerializeToString(), "cpu")
             more = max(2 * len(excluded), 1)
             last = more >= len(int8.layers)
-            few = slice(SENSITIVITY_IMAGES)
+            few = slice(FIRST_IMAGES)
             agreement, loss = difference(reference[few], answers(session, judge[few]), labels[few])
             if last or not surely_fails(GATES["int8"], agreement, len(judge[few])):
                 agreement, loss = difference(reference, answers(session, judge), labels)
@@ -201,7 +202,7 @@ def build_int8(
                     return made, tuple(excluded), agreement, loss
             if last:
                 return None, tuple(excluded), agreement, loss
-            order = order or by_sensitivity(int8, reference[few], judge[few])
+            order = order or by_sensitivity(int8, reference[:SENSITIVITY_IMAGES], judge[:SENSITIVITY_IMAGES])
             excluded = order[:more]
 
 
