@@ -47,7 +47,7 @@ gpu: $(if $(filter $(VENV)/%,$(PY)),$(READY))
 	$(if $(GPU_$(PART)),,$(error PART=$(PART): it must be from 1 to 9))
 	$(PY) -m benchmarks.$(GPU_$(PART))
 
-# Every network, width and ensemble through export and verification: half an hour.
+# Every network, width and ensemble through export and verification: about an hour.
 verify-zoo: $(READY)
 	$(PY) -m benchmarks.zoo --verify-only
 
