@@ -188,7 +188,7 @@ def pareto_front(points: Sequence[Shipped]) -> list[Shipped]:
 
 
 def plot_pareto(points: Sequence[Shipped], where: str, path: Path) -> None:
-    """Accuracy against latency; the Pareto front is drawn through. Named: float32, and whatever is on the front, bold."""
+    """Accuracy against latency; the Pareto front is drawn through, and numbered, with a key. Of the others, float32 is named."""
     fig, axes = figure("Which one to ship? Accuracy and latency", f"p50 of one image, µs ({where})", "test accuracy, %", (8.0, 5.0))
     front = pareto_front(points)
     axes.step([p.latency_us for p in front], [100 * p.accuracy for p in front], where="post", color=GRAY, linewidth=1, zorder=1)
@@ -196,12 +196,12 @@ def plot_pareto(points: Sequence[Shipped], where: str, path: Path) -> None:
         mine = [point for point in points if point.precision == precision]
         x, y = [point.latency_us for point in mine], [100 * point.accuracy for point in mine]
         axes.scatter(x, y, marker=MARKERS[number % len(MARKERS)], color=color(number), label=precision, s=28, zorder=2)
-    for point in points:
-        if point not in front and point.precision != "float32":
-            continue
-        weight = "bold" if point in front else "normal"
-        place = (point.latency_us, 100 * point.accuracy)
-        axes.annotate(point.name, place, textcoords="offset points", xytext=(5, 3), fontsize=6.5, fontweight=weight)
+    names = {point: point.name for point in points if point.precision == "float32"} | {p: str(i) for i, p in enumerate(front, 1)}
+    for point, name in names.items():
+        place, weight = (point.latency_us, 100 * point.accuracy), "bold" if point in front else "normal"
+        axes.annotate(name, place, textcoords="offset points", xytext=(4, 4), fontsize=6.5, fontweight=weight)
+    key = [f"{i}  {p.name}, {p.precision}: {p.latency_us:,.0f} µs, {100 * p.accuracy:.2f} %" for i, p in enumerate(front, 1)]
+    axes.text(0.02, 0.03, "\n".join(key), transform=axes.transAxes, fontsize=7.5)
     axes.set_xscale("log")
     axes.legend(
         frameon=False, loc="lower right", fontsize=8, title="the line: no other is both quicker and better", title_fontsize=8
