@@ -311,11 +311,13 @@ class Pruning:
 
         class Dated(Augmentation):
             @classmethod
-            def draw(cls, config: TrainConfig, epoch: int, count: int, *rest: Any) -> Augmentation:
+            def draw(
+                cls, config: TrainConfig, epoch: int, count: int, size: int, mean: Tensor, deviation: Tensor, device: torch.device
+            ) -> Augmentation:
                 if epoch == 1:
                     pruning.losses = None
                 pruning.late = epoch > 0.875 * config.epochs
-                return Augmentation.draw(config, epoch, count, *rest)
+                return Augmentation.draw(config, epoch, count, size, mean, deviation, device)
 
         def batches(
             table: ImageTable, labels: Tensor, augmentation: Augmentation, every: Tensor

@@ -46,8 +46,10 @@ def few(train: Split) -> tuple[Split, Split]:
     return rest, held_out
 
 
-def run(config: TrainConfig, few: tuple[Split, Split], **arguments: Any) -> list[tuple[EpochMetrics, TrainState]]:
-    return list(train_epochs(config, *few, classes=10, **{"device": CPU} | arguments))
+def run(
+    config: TrainConfig, few: tuple[Split, Split], device: torch.device = CPU, **arguments: Any
+) -> list[tuple[EpochMetrics, TrainState]]:
+    return list(train_epochs(config, *few, classes=10, device=device, **arguments))
 
 
 def test_overfits_one_batch(train: Split) -> None:
