@@ -32,7 +32,7 @@ gpu-cluster: $(READY)
 	$(PY) -m benchmarks.gpu
 
 # Speed and accuracy where there is a GPU, in parts of a few minutes that add up in docs/results: make gpu PART=1. Needs no Ray;
-# PY=python3 takes a Python that has torch, torchvision, scikit-learn, rich and tyro already.
+# PY=python3 takes a Python that has what they import already (part 7: pytorch-lightning too).
 PART ?= 1
 GPU_1 := time_to_accuracy --recipes gpu-94 gpu-95 --seeds 5
 GPU_2 := time_to_accuracy --recipes small --seeds 1

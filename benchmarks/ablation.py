@@ -115,6 +115,11 @@ def instead(name: str, other: Any) -> Generator[None]:
         setattr(fmnist.loop, name, before)
 
 
+def loss_instead(loss: type[nn.CrossEntropyLoss]) -> AbstractContextManager[None]:
+    """`fmnist.loop` has another loss."""
+    return instead("nn", SimpleNamespace(**vars(nn) | {"CrossEntropyLoss": loss}))
+
+
 def whitening_start(config: TrainConfig, train: Split, classes: int, device: torch.device) -> TrainState:
     """The stem's filters are the directions of the images' 3×3 patches, scaled to equal variance, each with both signs; they stay
     (Page, 2018; cifar10-airbench)."""
@@ -255,7 +260,7 @@ def _momentum_sam(parameters: Parameters, config: TrainConfig) -> list[Optimizer
 
 
 class Mixing:
-    """A network that mixes each batch with itself turned by one image, and the loss that goes with it."""
+    """Each batch is mixed with itself, turned by one image, and the loss with it."""
 
     def __init__(self, boxes: bool, share: float = 0.5) -> None:
         self.boxes, self.share, self.kept = boxes, share, 1.0
@@ -291,7 +296,7 @@ class Mixing:
                 mine, theirs = super().forward(input, target), super().forward(input, target.roll(1, 0))
                 return mixing.kept * mine + (1 - mixing.kept) * theirs
 
-        with instead("_prepared", batches), instead("nn", SimpleNamespace(**vars(nn) | {"CrossEntropyLoss": Loss})):
+        with instead("_prepared", batches), loss_instead(Loss):
             yield
 
 
@@ -343,8 +348,7 @@ class Pruning:
                 pruning.losses[pruning.index] = losses.detach().float()
                 return (losses * pruning.weights).sum()
 
-        replaced = SimpleNamespace(**vars(nn) | {"CrossEntropyLoss": Loss})
-        with instead("_prepared", batches), instead("nn", replaced), instead("Augmentation", Dated):
+        with instead("_prepared", batches), loss_instead(Loss), instead("Augmentation", Dated):
             yield
 
 

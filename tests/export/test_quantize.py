@@ -18,6 +18,8 @@ from export.quantize import (
     calibration_indices,
     difference,
     fp16,
+    speedups,
+    surely_fails,
     surely_passes,
     try_variant,
 )
@@ -119,3 +121,17 @@ def test_no_image_serves_twice(validation_images: int, checkpoint: Checkpoint) -
     assert not pictures[0] & pictures[1]
     assert len((pictures[0] | pictures[1]) & pictures[2]) <= 1  # the set holds a few images twice
     assert len(judge) <= JUDGED
+
+
+def test_a_few_images_reject_only_what_fails_plainly() -> None:
+    gate = GATES["int8"]
+    assert surely_fails(gate, 0.95, 512)
+    assert not surely_fails(gate, 0.985, 512)  # below the gate, but 512 images do not settle it
+    assert surely_fails(gate, 0.985, 50_000)
+    assert not surely_fails(gate, 1.0, 512)
+
+
+def test_batches_that_take_too_long_are_not_timed(model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(speedups(model, model, "cpu", (28, 28))) == {"1", "256"}
+    monkeypatch.setattr(quantize, "LONGEST_S", 1e-9)
+    assert set(speedups(model, model, "cpu", (28, 28))) == {"1"}
