@@ -156,7 +156,7 @@ def section(device: str, timed: Mapping[str, Any], curves: Sequence[Mapping[str,
             if device == "cpu"
             else "."
         ),
-        f"{OWN_WAY.capitalize()}: {speeds[OWN_WAY]:,.0f} images/s, so {own:,.0f} s for the 93.04 % it gives.",
+        f"R{OWN_WAY[1:]}: {speeds[OWN_WAY]:,.0f} images/s, so {own:,.0f} s for the 93.04 % it gives.",
         "",
         f"| recipe | parameters | seeds | test, % | with its mirror image | images/s | all, s | C's own ÷ | {marks} |",
         f"|---|---:|---:|---:|---:|---:|---:|---:|{'---:|' * len(MARKS)}",
