@@ -43,8 +43,10 @@ GPU_6 := time_to_accuracy --recipes best --seeds 5
 GPU_7 := train_speed
 GPU_8 := memory
 GPU_9 := step_profile --recipes gpu-94 small best
+GPU_10 := ablation --base small --levers --seeds 1
+GPU_11 := ablation --base small --levers "distilled from best" --seeds 1
 gpu: $(if $(filter $(VENV)/%,$(PY)),$(READY))
-	$(if $(GPU_$(PART)),,$(error PART=$(PART): it must be from 1 to 9))
+	$(if $(GPU_$(PART)),,$(error PART=$(PART): it must be from 1 to 11))
 	$(PY) -m benchmarks.$(GPU_$(PART))
 
 # Every network, width and ensemble through export and verification: about an hour.

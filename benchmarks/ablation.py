@@ -7,6 +7,7 @@ it stopped. Writes docs/results/ablation.json and .md.
 """
 
 import dataclasses
+import hashlib
 import statistics
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -27,13 +28,14 @@ from fmnist.augment import AUGMENTATION, Augmentation, ImageTable, generator
 from fmnist.cli import command
 from fmnist.config import Problem, TrainConfig
 from fmnist.data import Split, find_data, load_info, load_train, pixel_statistics, split_train
-from fmnist.device import default_device, hardware, set_threads
+from fmnist.device import default_device, hardware, resolve, set_threads
 from fmnist.errors import one_of
 from fmnist.loop import TrainState, start_training, train_epochs
-from fmnist.models import MODELS
+from fmnist.models import MODELS, Classifier
 from fmnist.models.airnet import AirNet, build_airnet
 from fmnist.optim import OPTIMIZERS, Parameters, grouped
-from fmnist.run import environment, read_json, write_atomic, write_json
+from fmnist.recipes import RECIPES
+from fmnist.run import RUNS, environment, read_json, write_atomic, write_json
 
 RESULTS = Path("docs/results")
 ROWS = RESULTS / "ablation.json"
@@ -41,8 +43,10 @@ HELD_OUT = 10_000
 BASES = {
     "short": TrainConfig(epochs=8, validation_images=HELD_OUT),
     "long": TrainConfig(epochs=24, validation_images=HELD_OUT, erase=0.5),
+    "small": RECIPES["small"].config.replace(validation_images=HELD_OUT),
 }
-"""What is changed: a run for cpu-93, and one for cpu-10min."""
+"""What is changed: a run for cpu-93, one for cpu-10min, and the recipe small, which wants a GPU."""
+TEACHERS = RUNS / "ablation"
 TURNS, TURN_STEPS = 5, 4
 """Of the costs: epochs of so many steps."""
 Patch = Callable[[], AbstractContextManager[None]]
@@ -352,6 +356,60 @@ class Pruning:
             yield
 
 
+class Distillation:
+    """Three quarters of the loss are the divergence from what a teacher says of the same augmented images (Hinton et al., 2015;
+    the patience of Beyer et al., 2022). The teacher is trained once and kept in `TEACHERS`; its own training is no part of the
+    cost."""
+
+    SHARE, TEMPERATURE = 0.75, 2.0
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.teacher: Classifier | None = None
+        self.images = torch.empty(0)
+
+    def trained(self, train: Split) -> Classifier:
+        """The teacher, from its file or else trained on the same images as the student."""
+        config = resolve(self.config, default_device())
+        digest = hashlib.sha256(f"{len(train)} {config.to_dict()}".encode()).hexdigest()[:16]
+        path = TEACHERS / f"{digest}.pt"
+        if path.exists():
+            model = start_training(config, train, 10, default_device()).model
+            model.load_state_dict(torch.load(path))
+            return model.eval()
+        *_, (_, state) = train_epochs(config, train, classes=10, device=default_device())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state.model.state_dict(), path)
+        return state.model.eval()
+
+    @contextmanager
+    def patch(self) -> Generator[None]:
+        """In place of what the loop starts from, and asks for batches and for a loss."""
+        prepared, start, distillation = fmnist.loop._prepared, start_training, self  # pyright: ignore[reportPrivateUsage]
+
+        def started(config: TrainConfig, train: Split, classes: int, device: torch.device) -> TrainState:
+            with instead("start_training", start), instead("_prepared", prepared), instead("nn", nn):
+                distillation.teacher = distillation.teacher or distillation.trained(train)
+            return start(config, train, classes, device)
+
+        def batches(*arguments: Any) -> Generator[tuple[Tensor, Tensor]]:
+            for distillation.images, labels in prepared(*arguments):
+                yield distillation.images, labels
+
+        class Loss(nn.CrossEntropyLoss):
+            def forward(self, input: Tensor, target: Tensor) -> Tensor:  # noqa: A002
+                assert distillation.teacher is not None
+                with torch.no_grad():
+                    taught = distillation.teacher(distillation.images).float()
+                heat = distillation.TEMPERATURE
+                soft, theirs = F.log_softmax(input / heat, 1), F.log_softmax(taught / heat, 1)
+                apart = heat**2 * F.kl_div(soft, theirs, reduction="sum", log_target=True)
+                return distillation.SHARE * apart + (1 - distillation.SHARE) * super().forward(input, target)
+
+        with instead("start_training", started), instead("_prepared", batches), loss_instead(Loss):
+            yield
+
+
 def _strided(config: TrainConfig, problem: Problem) -> nn.Module:
     network = cast(AirNet, build_airnet(config, problem))
     first = network.blocks[0]
@@ -401,6 +459,12 @@ LEVERS: dict[str, Lever] = {
     "mixup": Lever("mixup in half of the batches", patch=Mixing(boxes=False).patch),
     "cutmix": Lever("CutMix in half of the batches", patch=Mixing(boxes=True).patch),
     "pruning": Lever("InfoBatch: half of the easy images left out", patch=Pruning().patch),
+    "distilled": Lever(
+        "taught by airnet half as wide again, 24 epochs", patch=Distillation(BASES["long"].replace(widths=(32, 96, 192))).patch
+    ),
+    "distilled from best": Lever(
+        "taught by the recipe best", patch=Distillation(RECIPES["best"].config.replace(validation_images=HELD_OUT)).patch
+    ),
     "muon": Lever("Muon", {"optimizer": "muon", "lr": 0.006, "weight_decay": 0.01}),
     "muon, 1024": Lever(
         "Muon, twice the batch", {"optimizer": "muon", "lr": 0.01, "weight_decay": 0.01, "global_batch_size": 1024}
@@ -477,8 +541,9 @@ class Options:
     """
 
     base: str = "short"
-    """short (8 epochs) or long (24 epochs with erasing)."""
-    levers: tuple[str, ...] = tuple(LEVERS)
+    """short (8 epochs), long (24 epochs with erasing) or small (the recipe of that name, on a GPU)."""
+    levers: tuple[str, ...] = tuple(name for name in LEVERS if name != "distilled from best")
+    """By default all but "distilled from best", whose teacher takes days on a CPU."""
     seeds: int = 3
 
     def __post_init__(self) -> None:
