@@ -28,7 +28,7 @@ from benchmarks.search_peers import DEMO, REPORTS, load
 from fmnist.cli import command
 from fmnist.config import TrainConfig
 from fmnist.data import find_data, load_info, load_test, load_train
-from fmnist.device import cpu_threads, default_device, set_threads
+from fmnist.device import default_device, hardware, resolve, set_threads
 from fmnist.evaluate import compute_logits
 from fmnist.loop import train_epochs
 from fmnist.plots import color, figure, save_figure
@@ -160,7 +160,7 @@ def row_of(arm: str, seed: int, minutes: float, reports: list[Report]) -> dict[s
         "improved_to": [value for _, value in improved],
         "winner_accuracy": winner.value,
         "winner": json.dumps(winner.candidate),
-        "threads": cpu_threads(),
+        "machine": f"{hardware()} ({resolve(TrainConfig(), default_device()).precision})",
         "versions": ", ".join(f"{name} {environment()['versions'][name]}" for name in ("python", "torch", "ray")),
         "test_accuracy": None,
     }
@@ -211,12 +211,16 @@ def picture(rows: list[dict[str, Any]]) -> None:
 def page(rows: list[dict[str, Any]]) -> list[str]:
     by_arm = {arm: {row["seed"]: row for row in rows if row["arm"] == arm} for arm in ARMS}
     minutes = rows[0]["minutes"]
+    machines: dict[str, set[int]] = {}
+    for row in rows:
+        machines.setdefault(row["machine"], set()).add(row["seed"])
+    told = "; ".join(f"{machine}: seeds {', '.join(map(str, sorted(seeds)))}" for machine, seeds in machines.items())
     lines = [
         "# Our search beside others, at equal time",
         "",
-        f"`python -m benchmarks.search`: {minutes:g} minutes each from the start of the process, {rows[0]['threads']} CPU",
-        f"threads, two trials at once of a thread each. Space {DEMO.space}, {DEMO.base.epochs} epochs,",
-        f"{DEMO.base.train_images:,} training images, 5,000 to choose by. {rows[0]['versions']}.",
+        f"`python -m benchmarks.search`: {minutes:g} minutes each from the start of the process, two trials at once of a thread",
+        f"each. Space {DEMO.space}, {DEMO.base.epochs} epochs, {DEMO.base.train_images:,} training images, 5,000 to choose by.",
+        f"{rows[0]['versions']}. Machine: {told}. All arms of a seed ran on one, in an order drawn for it.",
         "",
         *(f"- **{arm}**: {words}." for arm, words in ARMS.items()),
         "",
