@@ -17,10 +17,10 @@ from fmnist.config import TrainConfig
 from fmnist.data import Split, find_data, load_info, load_train, split_train
 from fmnist.device import default_device, set_threads
 from fmnist.loop import DivergedError, train_epochs
+from tune.measure import Arrays, from_arrays, to_arrays
 from tune.presets import PRESETS
 from tune.searcher import suggest
 from tune.space import SPACES, walk
-from tune.trial import Arrays, from_arrays, to_arrays
 
 REPORTS = "reports.jsonl"
 AT_ONCE = 2

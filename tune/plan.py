@@ -16,10 +16,10 @@ from cluster.connect import Resources
 from fmnist.config import TrainConfig
 from fmnist.data import Split
 from fmnist.errors import check
+from tune.measure import measure_memory, measure_network, to_arrays
 from tune.presets import SearchConfig
 from tune.simulate import Clock, play
 from tune.state import Candidate, Limits, SearchState, TrialRecord
-from tune.trial import measure_memory, measure_network, to_arrays
 
 PLAYS = 15
 """Times the search is played through; the plan is their median."""

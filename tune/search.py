@@ -35,6 +35,7 @@ from fmnist.summary import SUMMARY, read_summary, stage
 from tune.ddp import run_ddp_trial
 from tune.journal import JOURNAL, TRIALS, Journal, read_events
 from tune.live import SearchView
+from tune.measure import to_arrays
 from tune.plan import Plan, make_plan, measure, network_of, pack, plan_lines
 from tune.presets import PRESETS, SearchConfig
 from tune.report import plot_search, write_report
@@ -44,7 +45,7 @@ from tune.space import Space, candidate_of, candidates, list_spaces, load_space
 from tune.state import Candidate, Limits, Propose, SearchState, TrialRecord, read_trials, winner
 from tune.survive import survive_memory_kills
 from tune.tracking import Tracker, check_uri, connect, uri_of
-from tune.trial import Place, run_trial, to_arrays
+from tune.trial import Place, run_trial
 
 for name, value in {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
