@@ -25,11 +25,12 @@ from torch.optim import SGD, Optimizer
 
 import fmnist.loop
 from fmnist.augment import AUGMENTATION, Augmentation, ImageTable, generator
+from fmnist.checkpoint import load_state, save_state
 from fmnist.cli import command
 from fmnist.config import Problem, TrainConfig
 from fmnist.data import Split, find_data, load_info, load_train, pixel_statistics, split_train
-from fmnist.device import default_device, hardware, resolve, set_threads
-from fmnist.errors import one_of
+from fmnist.device import default_device, hardware, set_threads
+from fmnist.errors import check, one_of
 from fmnist.loop import TrainState, start_training, train_epochs
 from fmnist.models import MODELS, Classifier
 from fmnist.models.airnet import AirNet, build_airnet
@@ -369,17 +370,16 @@ class Distillation:
         self.images = torch.empty(0)
 
     def trained(self, train: Split) -> Classifier:
-        """The teacher, from its file or else trained on the same images as the student."""
-        config = resolve(self.config, default_device())
-        digest = hashlib.sha256(f"{len(train)} {config.to_dict()}".encode()).hexdigest()[:16]
+        """The teacher, trained on the same images as the student; goes on where it stopped."""
+        device = default_device()
+        state = start_training(self.config, train, 10, device)
+        digest = hashlib.sha256(f"{len(train)} {state.config.to_dict()}".encode()).hexdigest()[:16]
         path = TEACHERS / f"{digest}.pt"
         if path.exists():
-            model = start_training(config, train, 10, default_device()).model
-            model.load_state_dict(torch.load(path))
-            return model.eval()
-        *_, (_, state) = train_epochs(config, train, classes=10, device=default_device())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state.model.state_dict(), path)
+            state.load_state_dict(load_state(path))
+        known = state.state_dict()
+        for _, state in train_epochs(state.config, train, classes=10, device=device, resume=known):
+            save_state(path, state.state_dict())
         return state.model.eval()
 
     @contextmanager
@@ -547,6 +547,7 @@ class Options:
     seeds: int = 3
 
     def __post_init__(self) -> None:
+        check(self.seeds >= 1, f"seeds={self.seeds}: it must be at least 1")
         one_of("base", self.base, BASES)
         for name in self.levers:
             one_of("levers", name, LEVERS)

@@ -220,7 +220,7 @@ def page(rows: list[dict[str, Any]]) -> list[str]:
         "",
         f"`python -m benchmarks.search`: {minutes:g} minutes each from the start of the process, two trials at once of a thread",
         f"each. Space {DEMO.space}, {DEMO.base.epochs} epochs, {DEMO.base.train_images:,} training images, 5,000 to choose by.",
-        f"{rows[0]['versions']}. Machine: {told}. All arms of a seed ran on one, in an order drawn for it.",
+        f"{rows[0]['versions']}. Machine: {told}. The arms of a seed follow each other, in an order drawn for it.",
         "",
         *(f"- **{arm}**: {words}." for arm, words in ARMS.items()),
         "",
