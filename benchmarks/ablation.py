@@ -377,8 +377,8 @@ class Distillation:
         path = TEACHERS / f"{digest}.pt"
         if path.exists():
             state.load_state_dict(load_state(path))
-        known = state.state_dict()
-        for _, state in train_epochs(state.config, train, classes=10, device=device, resume=known):
+        config, known = state.config, state.state_dict()
+        for _, state in train_epochs(config, train, classes=10, device=device, resume=known):
             save_state(path, state.state_dict())
         return state.model.eval()
 
