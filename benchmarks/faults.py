@@ -38,9 +38,11 @@ ROOT = Path(__file__).parent.parent
 EPOCHS = 5
 TRAIN = ("--recipe", "e-lenet-0.05", "--train-images", "20000", "--validation-images", "1000", "--epochs", str(EPOCHS))
 SEARCH = (
-    *("--preset", "demo", "--trials", "3", "--retrain-epochs", "1", "--grace-epochs", "6", "--time-budget", "0"),
-    *("--base.train-images", "8000", "--base.validation-images", "1000", "--base.epochs", "6"),
+    *("--preset", "demo", "--space", "space.toml", "--trials", "3", "--retrain-epochs", "1", "--grace-epochs", "6"),
+    *("--time-budget", "0", "--base.train-images", "20000", "--base.validation-images", "1000", "--base.epochs", "6"),
 )
+SPACE = 'model = ["lenet"]\nlr = { low = 0.02, high = 0.1 }\n'
+"""Of the search, in its first folder alone: who resumes it elsewhere has no such file."""
 LIMIT_S = 400.0
 HANG_S = 15
 """RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S of the worker that hangs; 60 by default."""
@@ -416,6 +418,7 @@ def journal(run: Path) -> list[dict[str, Any]]:
 def trial_node_lost(bench: Bench) -> Row:
     """the node gone that holds the driver of a running DDP trial"""
     folder = bench.fresh("trial_node_lost")
+    (folder / "space.toml").write_text(SPACE)
     run = folder / "runs/run"
     with nodes({"resources": {"driver": 1}}, {}, {}, dashboard=True) as (cluster, (drivers, *_)):
         arguments = (*SEARCH, "--workers-per-trial", 2, "--address", cluster.address, "--storage", folder / "runs", "--name", "run")
@@ -500,9 +503,11 @@ AWS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_EC2_METADATA
 @fault
 def search_driver_killed(bench: Bench) -> Row:
     """kill -9 of the driver of a search, some trials done and some running; then --resume from S3 on another machine"""
+    folder = bench.fresh("search_driver_killed")
+    (folder / "space.toml").write_text(SPACE)
     with S3() as s3:
         place = ("--storage", s3.place)
-        with Started(bench.fresh("search_driver_killed"), "tune.search", *SEARCH, *place, "--name", "run", environ=AWS) as job:
+        with Started(folder, "tune.search", *SEARCH, *place, "--name", "run", environ=AWS) as job:
             until(
                 lambda: (s3.journal() and max(s3.trial_states().values(), default=0) >= 2) or job.check_runs("a trial done"),
                 "a trial done, another at epoch 2",

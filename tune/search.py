@@ -117,16 +117,18 @@ def main(options: SearchOptions) -> None:
     if is_complete(resumed):
         console.print(f"{resumed} is complete: nothing to do; see python -m fmnist.summary {resumed}")
         return
-    space = load_space(options.search.space, options.search.base)
+    started = resumed / "config.json" if resumed else None
+    known = read_json(started).get("search", {}) if started and started.exists() else {}
+    name = options.search.space
+    left_behind = name.endswith(".toml") and name == known.get("space") and not Path(name).exists()  # on another machine
+    space = known["space_values"] if left_behind else load_space(name, options.search.base)
     folder, info = open_data(options.source, resumed)
     train = load_train(folder, info)
     base, training, validation = split_train(options.search.base, train)
     assert validation is not None, "SearchConfig holds some out"
     config = dataclasses.replace(options.search, base=base)
-    started = resumed / "config.json" if resumed else None
     # As it began: the earlier run may be gone or have grown since.
-    known = read_json(started).get("search", {}).get("first") if started and started.exists() else None
-    first = warm_candidates(config, space, storage) if known is None else known
+    first = warm_candidates(config, space, storage) if known.get("first") is None else known["first"]
     propose = build_searcher(config.searcher, space, config.trials, config.search_seed, first)
     drawn = candidates(space, config.trials, config.search_seed)
     for different in {network_of(one): one for one in (base.replace(**candidate) for candidate in drawn)}.values():

@@ -56,7 +56,7 @@ def without_clock(state: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.slow
 def test_killed_and_resumed_is_bit_for_bit_undisturbed(command: CommandLine, tmp_path: Path) -> None:
     recipe = ("--recipe", "airnet-quick", "--validation-images", "500", "--epochs", "5", "--global-batch-size", "128")
-    arguments = (*recipe, "--optimizer", "muon", "--lr", "0.005", "--ema", "0.98", "--erase", "0.3")
+    arguments = (*recipe, "--widths", "8", "16", "32", "--optimizer", "muon", "--lr", "0.005", "--ema", "0.98", "--erase", "0.3")
     assert command("fmnist.train", *arguments, "--name", "undisturbed").returncode == 0
     process = command.start("fmnist.train", *arguments, "--name", "killed")
     state = tmp_path / "runs/killed/last.pt"
