@@ -89,10 +89,11 @@ class Tracker:
         self.open = {int(trial.data.tags["trial"]) for trial in below if "outcome" not in trial.data.tags}
 
     def catch_up(self, records: Iterable[TrialRecord], ended: Collection[int]) -> None:
-        """Tell what a search that was killed knew and had no time to tell: the accuracy of epochs, and how trials ended."""
+        """Tell what a search that was killed knew and had no time to tell: parameters, the accuracy of epochs, how trials ended."""
 
         def tell(record: TrialRecord) -> None:
             trial = self._trial(record.number, record.config)
+            self._set(trial, _plain(record.config.to_dict()))
             known = {point.step for point in self.client.get_metric_history(trial, VALUE)}
             for epoch, value in enumerate(record.curve, start=1):
                 if epoch not in known:
@@ -112,10 +113,10 @@ class Tracker:
     def end_trial(self, record: TrialRecord) -> None:
         def tell() -> None:
             trial = self._trial(record.number, record.config)
-            self.client.set_tag(trial, "outcome", record.outcome)
             if record.curve:
                 self.client.log_metric(trial, "accuracy", record.accuracy)
             self.client.set_terminated(trial, STATUS.get(record.outcome.partition(":")[0], "FINISHED"))
+            self.client.set_tag(trial, "outcome", record.outcome)  # last: a trial that has it is told of no more
 
         self._try(tell)
 
@@ -126,8 +127,7 @@ class Tracker:
             figures = {name: summary[name] for name in (VALUE, "test_accuracy", "peak_memory_mb")}
             seconds = {f"seconds/{stage}": value for stage, value in summary["seconds"].items()}
             self._log(self.parent, figures | seconds, 0)
-            for name, value in _plain(summary["config"]).items():
-                self.client.log_param(self.parent, f"winner/{name}", value)
+            self._set(self.parent, {f"winner/{name}": value for name, value in _plain(summary["config"]).items()})
             self.client.set_tag(self.parent, "report", str(report.absolute()))
             self.client.set_terminated(self.parent)
 
@@ -151,11 +151,15 @@ class Tracker:
         return self.trials[number]
 
     def _start(self, name: str, parameters: dict[str, str], tags: dict[str, str]) -> str:
+        run_id = str(self.client.create_run(self.experiment, tags=tags, run_name=name).info.run_id)
+        self._set(run_id, parameters)
+        return run_id
+
+    def _set(self, run_id: str, parameters: dict[str, str]) -> None:
+        """Set a run's parameters; to set them again changes nothing."""
         from mlflow.entities import Param
 
-        run_id = str(self.client.create_run(self.experiment, tags=tags, run_name=name).info.run_id)
         self.client.log_batch(run_id, params=[Param(key, value) for key, value in parameters.items()])
-        return run_id
 
     def _log(self, run_id: str, values: dict[str, float], epoch: int) -> None:
         from mlflow.entities import Metric

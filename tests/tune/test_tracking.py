@@ -54,6 +54,8 @@ def test_what_a_killed_search_had_no_time_to_tell(run: Path) -> None:
     killed.on_epoch(0, CONFIG, metrics(1))
     killed.on_epoch(1, CONFIG, metrics(1))
     killed.end_trial(TrialRecord(1, CONFIG, curve=[0.6], outcome="stopped at rung 1"))
+    tags = {"mlflow.parentRunId": killed.parent, "trial": "2"}
+    killed.client.create_run(killed.experiment, tags=tags)  # killed before it could say what the trial tries
     resumed = track(run)
     known = [
         TrialRecord(0, CONFIG, curve=[0.6, 0.7], outcome="finished"),
@@ -66,6 +68,7 @@ def test_what_a_killed_search_had_no_time_to_tell(run: Path) -> None:
     }
     assert {number: trial.info.status for number, trial in trials.items()} == {"0": "FINISHED", "1": "FINISHED", "2": "RUNNING"}
     for record in known:
+        assert trials[str(record.number)].data.params["lr"] == str(CONFIG.lr)
         points = resumed.client.get_metric_history(trials[str(record.number)].info.run_id, "validation_accuracy")
         assert sorted((point.step, point.value) for point in points) == list(enumerate(record.curve, start=1))
 
