@@ -228,6 +228,12 @@ class Bench:
         folder.mkdir()
         return folder
 
+    def fresh_search(self, name: str) -> Path:
+        """A folder from which SEARCH can start."""
+        folder = self.fresh(name)
+        (folder / "space.toml").write_text(SPACE)
+        return folder
+
     def weights(self, workers: int) -> bytes:
         """Of an undisturbed training by so many workers."""
         name = f"undisturbed{workers}"
@@ -417,8 +423,7 @@ def journal(run: Path) -> list[dict[str, Any]]:
 @fault
 def trial_node_lost(bench: Bench) -> Row:
     """the node gone that holds the driver of a running DDP trial"""
-    folder = bench.fresh("trial_node_lost")
-    (folder / "space.toml").write_text(SPACE)
+    folder = bench.fresh_search("trial_node_lost")
     run = folder / "runs/run"
     with nodes({"resources": {"driver": 1}}, {}, {}, dashboard=True) as (cluster, (drivers, *_)):
         arguments = (*SEARCH, "--workers-per-trial", 2, "--address", cluster.address, "--storage", folder / "runs", "--name", "run")
@@ -503,8 +508,7 @@ AWS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_EC2_METADATA
 @fault
 def search_driver_killed(bench: Bench) -> Row:
     """kill -9 of the driver of a search, some trials done and some running; then --resume from S3 on another machine"""
-    folder = bench.fresh("search_driver_killed")
-    (folder / "space.toml").write_text(SPACE)
+    folder = bench.fresh_search("search_driver_killed")
     with S3() as s3:
         place = ("--storage", s3.place)
         with Started(folder, "tune.search", *SEARCH, *place, "--name", "run", environ=AWS) as job:
@@ -676,7 +680,7 @@ def main(options: Options) -> None:
         "# When things die",
         "",
         f"`python -m benchmarks.faults`: torch {versions['torch']}, ray {versions['ray']}, Python {versions['python']}, 2 threads.",
-        f"The job: LeNet, {EPOCHS} epochs of 20,000 images by two workers, or a search of three trials.",
+        f"The job: LeNet, {EPOCHS} epochs of 20,000 images by two workers, or a search of three trials of it.",
         "",
         "- Detected: from the fault to the line that tells the user.",
         "- Epochs lost: whole ones that had to be trained again; the one in flight is lost besides.",
