@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
 from fmnist.config import TrainConfig
 
@@ -160,8 +160,21 @@ def set_lr(optimizers: list[Optimizer], lr: float) -> None:
             group["lr"] = lr
 
 
+def decay_of(ema: float, updates: int) -> float:
+    """Decay of the moving average at its update of that number: at first it is shorter, so that it forgets the weights that the
+    training began with however short the run (as TensorFlow's ExponentialMovingAverage with num_updates does it)."""
+    return min(ema, (1 + updates) / (10 + updates))
+
+
 def build_average(config: TrainConfig, model: nn.Module) -> AveragedModel | None:
     """The exponential moving average of the weights and of batch norm's statistics, if the config asks for one."""
     if not config.ema:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+    average = AveragedModel(model, use_buffers=True)
+
+    def update(averaged: PARAM_LIST, current: PARAM_LIST, _: Tensor | int) -> None:
+        updates = int(average.n_averaged)  # on the CPU, unlike what is handed in: no waiting for a GPU
+        get_ema_multi_avg_fn(decay_of(config.ema, updates))(averaged, current, updates)
+
+    average.multi_avg_fn = update
+    return average

@@ -30,6 +30,7 @@ from fmnist.loop import (
     steps_of,
     train_epochs,
 )
+from fmnist.optim import decay_of
 
 CPU = torch.device("cpu")
 CUDA = pytest.param(
@@ -124,8 +125,9 @@ def test_the_averages_batch_norm_is_the_average_of_what_the_weights_saw(
     config = SMALL.replace(model="airnet", widths=(4, 8, 8), ema=0.9, epochs=1)
     _, state = run(config, few)[-1]
     expected = seen[0]
-    for variance in seen[1:]:
-        expected = 0.9 * expected + 0.1 * variance
+    for updates, variance in enumerate(seen[1:], start=1):
+        decay = decay_of(config.ema, updates)
+        expected = decay * expected + (1 - decay) * variance
     found = state.model.network.blocks[0].norm1.running_var  # pyright: ignore
     assert len(seen) == steps_of(config, 1, 1000)
     assert torch.allclose(cast(Tensor, found), expected, rtol=1e-4)

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from fmnist.config import Problem, TrainConfig
 from fmnist.data import Split
 from fmnist.models import build_model
-from fmnist.optim import OPTIMIZERS, build_average, build_optimizers, lr_at, orthogonalised
+from fmnist.optim import OPTIMIZERS, build_average, build_optimizers, decay_of, lr_at, orthogonalised
 
 EPOCHS, STEPS = 10, 5  # of the curves below
 
@@ -176,15 +176,19 @@ def test_biases_and_norms_have_no_weight_decay() -> None:
         assert len({parameter.ndim > 1 for parameter in group["params"]}) == 1
 
 
-def test_average_is_the_exponential_one() -> None:
+def test_average_is_the_exponential_one_and_forgets_its_beginning() -> None:
     model = nn.Linear(1, 1, bias=False)
-    average = build_average(TrainConfig(ema=0.9), model)
+    average = build_average(TrainConfig(ema=0.5), model)
     assert isinstance(average, AveragedModel)
     assert build_average(TrainConfig(), model) is None
-    expected = None
-    for value in (1.0, 2.0, 4.0):
+    expected = 0.0
+    for number in range(20):
         with torch.no_grad():
-            model.weight.fill_(value)
+            model.weight.fill_(value := 1000.0 if number == 0 else number)
         average.update_parameters(model)
-        expected = value if expected is None else 0.9 * expected + 0.1 * value
+        decay = min(0.5, (1 + number) / (10 + number))
+        expected = value if number == 0 else decay * expected + (1 - decay) * value
     assert next(average.module.parameters()).item() == pytest.approx(expected)
+    assert expected < 20, "the first weights are no part of it any more"
+    assert decay_of(0.999, 100) == pytest.approx(101 / 110)
+    assert decay_of(0.999, 100_000) == 0.999
