@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 import fmnist.loop
-from fmnist.augment import AUGMENTATION, Augmentation, ImageTable, generator
+from fmnist.augment import FLIP, Augmentation, ImageTable, generator
 from fmnist.checkpoint import load_state, save_state
 from fmnist.cli import command
 from fmnist.config import Problem, TrainConfig
@@ -63,17 +63,16 @@ class Lever:
     """In place while it trains: what no option of TrainConfig does."""
 
 
-class AlternatingFlip(Augmentation):
-    """An image is mirrored in every other epoch, beginning at random (cifar10-airbench, Jordan, 2024, section 3.6)."""
+class RandomFlip(Augmentation):
+    """Each image is mirrored, or not, anew in every epoch."""
 
     @classmethod
     def draw(
         cls, config: TrainConfig, epoch: int, count: int, size: int, mean: Tensor, deviation: Tensor, device: torch.device
     ) -> Augmentation:
         drawn = Augmentation.draw(config, epoch, count, size, mean, deviation, device)
-        first = torch.rand(count, generator=generator(config.seed, AUGMENTATION, 0)) < 0.5
-        flip = (first ^ bool(epoch % 2)).byte().mul(255).view(-1, 1, 1, 1).to(device)
-        return dataclasses.replace(drawn, flip=flip)
+        flip = torch.rand(count, generator=generator(config.seed, FLIP, epoch)) < 0.5
+        return dataclasses.replace(drawn, flip=flip.byte().mul(255).view(-1, 1, 1, 1).to(device))
 
 
 class ErasingUntil(Augmentation):
@@ -443,7 +442,7 @@ LEVERS: dict[str, Lever] = {
     "no shift": Lever("no shift", {"shift": 0}),
     "shift 1": Lever("shift by one pixel", {"shift": 1}),
     "no flip": Lever("no flip", {"flip": False}),
-    "alternating flip": Lever("flip in every other epoch", patch=lambda: instead("Augmentation", AlternatingFlip)),
+    "random flip": Lever("flip drawn anew in each epoch", patch=lambda: instead("Augmentation", RandomFlip)),
     "erase .25": Lever("erase in a quarter of the images", {"erase": 0.25}),
     "erase .5, then not": Lever(
         "erase in half of the images until 85 % of the run", {"erase": 0.5}, lambda: instead("Augmentation", ErasingUntil)
@@ -482,6 +481,7 @@ LEVERS: dict[str, Lever] = {
     "residual": Lever("a third convolution in each block, with a shortcut", {"model": "airnet-residual"}),
     "strided": Lever("a stride in place of the first pooling", {"model": "airnet-strided"}),
     "16/64/128": Lever("a narrower first block", {"widths": (16, 64, 128)}),
+    "32/64/128": Lever("a wider first block", {"widths": (32, 64, 128)}),
     "24/64/256": Lever("a wider last block", {"widths": (24, 64, 256)}),
     "32/96/192": Lever("wider by half", {"widths": (32, 96, 192)}),
     "fp32": Lever("float32", {"precision": "fp32"}),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fmnist.config import TrainConfig
 
-ORDER, AUGMENTATION, DROPOUT, AFFINE, NOISE = range(5)
+ORDER, AUGMENTATION, DROPOUT, AFFINE, NOISE, FLIP = range(6)
 """Streams of random numbers: one per use, so that none shifts another."""
 
 
@@ -81,8 +81,8 @@ class Augmentation:
         Args:
             mean, deviation: of the training pixels, (C, 1, 1) in 0 to 255: what erased pixels are filled with.
         """
-        uniform = torch.rand(count, 8, generator=generator(config.seed, AUGMENTATION, epoch))
-        flip = (uniform[:, 0] < 0.5).byte().mul(255).view(-1, 1, 1, 1).to(device) if config.flip else None
+        uniform = torch.rand(count, 8, generator=generator(config.seed, AUGMENTATION, epoch))  # the first column rests
+        flip = _mirrored(config, epoch, count).to(device) if config.flip else None
         shift = (uniform[:, 1:3] * (2 * config.shift + 1)).long() - config.shift if config.shift else None
         erase = _rectangles(uniform[:, 3:8], config, size) if config.erase else None
         affine = _affine(config, epoch, count) if config.rotate or config.scale else None
@@ -122,6 +122,13 @@ class Augmentation:
 def _choose(mask: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
     """`chosen` where the bytes of `mask` are 255, `other` where they are 0."""
     return torch.bitwise_xor(chosen, other).bitwise_and_(mask).bitwise_xor_(other)
+
+
+def _mirrored(config: TrainConfig, epoch: int, count: int) -> Tensor:
+    """Half of the images, and in the next epoch the other half: so every view of each is seen as often as the other
+    (cifar10-airbench, Jordan, 2024, section 3.6). (N, 1, 1, 1), bytes of 255."""
+    odd = torch.rand(count, generator=generator(config.seed, FLIP)) < 0.5
+    return (odd ^ (epoch % 2 == 0)).byte().mul(255).view(-1, 1, 1, 1)
 
 
 def _affine(config: TrainConfig, epoch: int, count: int) -> Tensor:

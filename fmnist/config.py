@@ -94,7 +94,7 @@ class TrainConfig:
     class_weights: Literal["equal", "balanced"] | tuple[float, ...] = "equal"
     """Of each class in the loss: equal, balanced (by the inverse of its share of the training images), or one number each."""
     flip: bool = True
-    """Mirror half of the training images left to right."""
+    """Mirror half of the training images left to right, and in the next epoch the other half."""
     shift: int = 2
     """Move each training image by up to this many pixels in each direction; the border is background."""
     rotate: float = 0.0

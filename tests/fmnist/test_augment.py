@@ -28,13 +28,21 @@ def test_off_changes_nothing(train: Split) -> None:
     assert torch.equal(augmented(OFF, images, torch.tensor([5, 3])), images[[5, 3]])
 
 
-def test_flip_mirrors_half(train: Split) -> None:
+def test_flip_mirrors_half_and_the_other_half_in_the_next_epoch(train: Split) -> None:
     images = train.images[:4000]
     flipped = augmented(OFF.replace(flip=True), images)
     mirrored = torch.tensor([torch.equal(a, b.flip(1)) for a, b in zip(flipped, images, strict=True)])
     kept = torch.tensor([torch.equal(a, b) for a, b in zip(flipped, images, strict=True)])
     assert bool((mirrored | kept).all())
     assert mirrored.float().mean().item() == pytest.approx(0.5, abs=0.05)
+    first, second, third = (
+        Augmentation.draw(OFF.replace(flip=True), epoch, 4000, 28, MEAN, DEVIATION, CPU).flip for epoch in (1, 2, 3)
+    )
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert torch.equal(first, ~second)
+    assert torch.equal(first, third)
 
 
 def test_shift_moves_whole_pixels_and_brings_in_background() -> None:
@@ -112,14 +120,13 @@ def test_an_image_is_augmented_alike_in_any_batch(train: Split) -> None:
 
 
 def test_epochs_and_seeds_differ() -> None:
-    first = draw(TrainConfig()).flip
-    assert first is not None
+    first = draw(TrainConfig())
     for other in (
-        Augmentation.draw(TrainConfig(), 2, 4000, 28, MEAN, DEVIATION, CPU).flip,
-        Augmentation.draw(TrainConfig(seed=1), 1, 4000, 28, MEAN, DEVIATION, CPU).flip,
+        Augmentation.draw(TrainConfig(), 2, 4000, 28, MEAN, DEVIATION, CPU),
+        Augmentation.draw(TrainConfig(seed=1), 1, 4000, 28, MEAN, DEVIATION, CPU),
     ):
-        assert other is not None
-        assert not torch.equal(first, other)
+        for kind in ("flip", "shift"):
+            assert not torch.equal(getattr(first, kind), getattr(other, kind))
 
 
 def test_erased_area_is_bounded_and_noise_differs_by_image_and_pixel() -> None:
