@@ -35,7 +35,7 @@ from fmnist.loop import TrainState, start_training, train_epochs
 from fmnist.models import MODELS, Classifier
 from fmnist.models.airnet import AirNet, build_airnet
 from fmnist.optim import OPTIMIZERS, Parameters, grouped
-from fmnist.recipes import RECIPES
+from fmnist.recipes import RECIPES, muon
 from fmnist.run import RUNS, environment, read_json, write_atomic, write_json
 
 RESULTS = Path("docs/results")
@@ -43,10 +43,10 @@ ROWS = RESULTS / "ablation.json"
 HELD_OUT = 10_000
 BASES = {
     "short": TrainConfig(epochs=8, validation_images=HELD_OUT),
-    "long": TrainConfig(epochs=24, validation_images=HELD_OUT, erase=0.5),
+    "long": muon(widths=(16, 64, 128), epochs=16, erase=0.5, validation_images=HELD_OUT),
     "small": RECIPES["small"].config.replace(validation_images=HELD_OUT),
 }
-"""What is changed: a run for cpu-93, one for cpu-10min, and the recipe small, which wants a GPU."""
+"""What is changed: a short run with Nesterov's momentum, a longer one with Muon, and the recipe small, which wants a GPU."""
 TEACHERS = RUNS / "ablation"
 TURNS, TURN_STEPS = 5, 4
 """Of the costs: epochs of so many steps."""
@@ -59,6 +59,8 @@ class Lever:
 
     about: str
     changes: dict[str, Any] = field(default_factory=dict)
+    base: str = ""
+    """The only one that it changes; all if empty."""
     patch: Patch = nullcontext
     """In place while it trains: what no option of TrainConfig does."""
 
@@ -430,12 +432,25 @@ NETWORKS: dict[str, Callable[[TrainConfig, Problem], nn.Module]] = {
 }
 
 LEVERS: dict[str, Lever] = {
-    "batch 256": Lever("half the batch", {"global_batch_size": 256, "lr": 0.15}),
-    "batch 1024": Lever("twice the batch", {"global_batch_size": 1024, "lr": 0.6}),
-    "lr .15": Lever("half the rate", {"lr": 0.15}),
-    "lr .6": Lever("twice the rate", {"lr": 0.6}),
-    "decay 1e-4": Lever("a fifth of the weight decay", {"weight_decay": 1e-4}),
-    "decay 1e-3": Lever("twice the weight decay", {"weight_decay": 1e-3}),
+    "batch 256": Lever("half the batch", {"global_batch_size": 256, "lr": 0.15}, "short"),
+    "batch 1024": Lever("twice the batch", {"global_batch_size": 1024, "lr": 0.6}, "short"),
+    "lr .15": Lever("half the rate", {"lr": 0.15}, "short"),
+    "lr .6": Lever("twice the rate", {"lr": 0.6}, "short"),
+    "decay 1e-4": Lever("a fifth of the weight decay", {"weight_decay": 1e-4}, "short"),
+    "decay 1e-3": Lever("twice the weight decay", {"weight_decay": 1e-3}, "short"),
+    "muon": Lever("Muon", {"optimizer": "muon", "lr": 0.012, "weight_decay": 0.1}, "short"),
+    "lookahead": Lever("lookahead", {"optimizer": "lookahead"}, "short"),
+    "fast biases": Lever("batch norm's shifts 16 times as fast", {"optimizer": "fast-biases"}, "short"),
+    "sam": Lever("momentum SAM", {"optimizer": "momentum-sam"}, "short"),
+    "16/64/128": Lever("a narrower first block", {"widths": (16, 64, 128)}, "short"),
+    "nesterov": Lever("Nesterov's momentum for Muon", {"optimizer": "nesterov", "lr": 0.3, "weight_decay": 5e-4}, "long"),
+    "muon, 256": Lever("half the batch", {"global_batch_size": 256, "lr": 0.008}, "long"),
+    "muon, 1024": Lever("twice the batch", {"global_batch_size": 1024, "lr": 0.017}, "long"),
+    "lr .006": Lever("half the rate", {"lr": 0.006}, "long"),
+    "lr .024": Lever("twice the rate", {"lr": 0.024}, "long"),
+    "decay .03": Lever("a third of the weight decay", {"weight_decay": 0.03}, "long"),
+    "decay .3": Lever("three times the weight decay", {"weight_decay": 0.3}, "long"),
+    "no erase": Lever("no erasing", {"erase": 0.0}, "long"),
     "momentum .85": Lever("less momentum", {"momentum": 0.85}),
     "cosine": Lever("the rate falls by a cosine", {"schedule": "cosine"}),
     "warmup .25": Lever("a longer warm-up", {"warmup": 0.25}),
@@ -445,34 +460,27 @@ LEVERS: dict[str, Lever] = {
     "random flip": Lever("flip drawn anew in each epoch", patch=lambda: instead("Augmentation", RandomFlip)),
     "erase .25": Lever("erase in a quarter of the images", {"erase": 0.25}),
     "erase .5, then not": Lever(
-        "erase in half of the images until 85 % of the run", {"erase": 0.5}, lambda: instead("Augmentation", ErasingUntil)
+        "erase in half of the images until 85 % of the run", {"erase": 0.5}, patch=lambda: instead("Augmentation", ErasingUntil)
     ),
-    "growing": Lever("20×20 pixels in 60 % of the epochs", {"model": "airnet-max"}, lambda: instead("Augmentation", Growing)),
+    "growing": Lever("20×20 pixels in 60 % of the epochs", {"model": "airnet-max"}, patch=lambda: instead("Augmentation", Growing)),
     "smoothing .05": Lever("half the label smoothing", {"label_smoothing": 0.05}),
     "smoothing .2": Lever("twice the label smoothing", {"label_smoothing": 0.2}),
     "ema .99": Lever("an average of the weights", {"ema": 0.99}),
     "ema .998": Lever("a slower average", {"ema": 0.998}),
-    "lookahead": Lever("lookahead", {"optimizer": "lookahead"}),
-    "fast biases": Lever("batch norm's shifts 16 times as fast", {"optimizer": "fast-biases"}),
-    "sam": Lever("momentum SAM", {"optimizer": "momentum-sam"}),
     "mixup": Lever("mixup in half of the batches", patch=Mixing(boxes=False).patch),
     "cutmix": Lever("CutMix in half of the batches", patch=Mixing(boxes=True).patch),
     "pruning": Lever("InfoBatch: half of the easy images left out", patch=Pruning().patch),
     "distilled": Lever(
-        "taught by airnet half as wide again, 24 epochs", patch=Distillation(BASES["long"].replace(widths=(32, 96, 192))).patch
+        "taught by airnet 32/96/192, 16 epochs", patch=Distillation(BASES["long"].replace(widths=(32, 96, 192))).patch
     ),
     "distilled from best": Lever(
         "taught by the recipe best", patch=Distillation(RECIPES["best"].config.replace(validation_images=HELD_OUT)).patch
-    ),
-    "muon": Lever("Muon", {"optimizer": "muon", "lr": 0.006, "weight_decay": 0.01}),
-    "muon, 1024": Lever(
-        "Muon, twice the batch", {"optimizer": "muon", "lr": 0.01, "weight_decay": 0.01, "global_batch_size": 1024}
     ),
     "adamw": Lever("AdamW", {"optimizer": "adamw", "lr": 0.004, "weight_decay": 0.05}),
     "whitening": Lever(
         "a fixed first layer that whitens 3×3 patches",
         {"model": "airnet-whitened"},
-        lambda: instead("start_training", whitening_start),
+        patch=lambda: instead("start_training", whitening_start),
     ),
     "SiLU": Lever("SiLU for GELU", {"model": "airnet-silu"}),
     "ReLU": Lever("ReLU for GELU", {"model": "airnet-relu"}),
@@ -480,10 +488,9 @@ LEVERS: dict[str, Lever] = {
     "mean pool": Lever("the mean over the last map", {"model": "airnet-mean"}),
     "residual": Lever("a third convolution in each block, with a shortcut", {"model": "airnet-residual"}),
     "strided": Lever("a stride in place of the first pooling", {"model": "airnet-strided"}),
-    "16/64/128": Lever("a narrower first block", {"widths": (16, 64, 128)}),
-    "32/64/128": Lever("a wider first block", {"widths": (32, 64, 128)}),
+    "32/64/128": Lever("a first block of 32", {"widths": (32, 64, 128)}),
     "24/64/256": Lever("a wider last block", {"widths": (24, 64, 256)}),
-    "32/96/192": Lever("wider by half", {"widths": (32, 96, 192)}),
+    "32/96/192": Lever("wider", {"widths": (32, 96, 192)}),
     "fp32": Lever("float32", {"precision": "fp32"}),
     "contiguous": Lever("NCHW", {"channels_last": False}),
     "compiled": Lever("torch.compile", {"compile": True}),
@@ -533,6 +540,9 @@ def cost_of(base: TrainConfig, changed: TrainConfig, lever: Lever, train: Split)
     return statistics.mean(mine / other for mine, other in speeds[1:])
 
 
+ALL = tuple(name for name in LEVERS if name != "distilled from best")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Train the base with each lever changed.
@@ -541,8 +551,8 @@ class Options:
     """
 
     base: str = "short"
-    """short (8 epochs), long (24 epochs with erasing) or small (the recipe of that name, on a GPU)."""
-    levers: tuple[str, ...] = tuple(name for name in LEVERS if name != "distilled from best")
+    """short (8 epochs, Nesterov), long (16 epochs, Muon, erasing) or small (the recipe of that name, on a GPU)."""
+    levers: tuple[str, ...] = ALL
     """By default all but "distilled from best", whose teacher takes days on a CPU."""
     seeds: int = 3
 
@@ -551,6 +561,8 @@ class Options:
         one_of("base", self.base, BASES)
         for name in self.levers:
             one_of("levers", name, LEVERS)
+            only = LEVERS[name].base or self.base
+            check(only == self.base or self.levers == ALL, f"levers={name!r} changes the base {only}, not {self.base}")
 
 
 def page(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -570,7 +582,8 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
         if not plain:
             continue
         mean = 100 * statistics.mean(plain.values())
-        lines += ["", f"## {name}: {base.epochs} epochs{', erasing in half of the images' if base.erase else ''}", ""]
+        look = f"{base.model}, {base.optimizer}, {base.epochs} epochs{', erasing in half of the images' if base.erase else ''}"
+        lines += ["", f"## {name}: {look}", ""]
         lines += [f"The base reaches {mean:.2f} % ({len(plain)} seeds).", ""]
         lines += ["| lever | what | seeds | accuracy, % | gain | cost |", "|---|---|---:|---:|---:|---:|"]
         table: list[tuple[float, str]] = []
@@ -595,7 +608,8 @@ def main(options: Options) -> None:
     train = load_train(folder, load_info(folder))
     rows: list[dict[str, Any]] = read_json(ROWS) if ROWS.exists() else []
     known = {(row["base"], row["lever"], row["seed"]) for row in rows}
-    every = {"base": Lever("the base")} | {name: LEVERS[name] for name in options.levers}
+    mine = [name for name in options.levers if LEVERS[name].base in ("", options.base)]
+    every = {"base": Lever("the base")} | {name: LEVERS[name] for name in mine}
     left = [(seed, name) for seed in range(options.seeds) for name in every if (options.base, name, seed) not in known]
     with Progress(console=console) as progress, experimental():
         for seed, name in progress.track(left, description="levers"):
