@@ -488,6 +488,7 @@ LEVERS: dict[str, Lever] = {
     "mean pool": Lever("the mean over the last map", {"model": "airnet-mean"}),
     "residual": Lever("a third convolution in each block, with a shortcut", {"model": "airnet-residual"}),
     "strided": Lever("a stride in place of the first pooling", {"model": "airnet-strided"}),
+    "24/64/128": Lever("a wider first block", {"widths": (24, 64, 128)}, "long"),
     "32/64/128": Lever("a first block of 32", {"widths": (32, 64, 128)}),
     "24/64/256": Lever("a wider last block", {"widths": (24, 64, 256)}),
     "32/96/192": Lever("wider", {"widths": (32, 96, 192)}),
