@@ -128,11 +128,11 @@ OURS: dict[str, Recipe] = {
     ),
     "gpu-94": Recipe(
         about="meant for 94 % in the fewest seconds on a GPU; not measured on one yet",
-        config=TrainConfig(epochs=20, erase=0.25, ema=0.99, compile=True),
+        config=muon(widths=(32, 96, 192), shift=1, epochs=10, compile=True),
     ),
     "gpu-95": Recipe(
         about="meant for 95 % in the fewest seconds on a GPU; not measured on one yet",
-        config=TrainConfig(widths=(48, 128, 256), epochs=40, erase=0.5, ema=0.998, compile=True),
+        config=muon(widths=(48, 128, 256), shift=1, erase=0.25, epochs=20, compile=True),
     ),
     "small": Recipe(
         about="meant for the best of at most 300,000 parameters, on a GPU; not measured on one yet",
