@@ -44,9 +44,11 @@ HELD_OUT = 10_000
 BASES = {
     "short": TrainConfig(epochs=8, validation_images=HELD_OUT),
     "long": muon(widths=(16, 64, 128), epochs=16, erase=0.5, validation_images=HELD_OUT),
+    "wide": muon(widths=(32, 96, 192), epochs=16, erase=0.5, validation_images=HELD_OUT),
     "small": RECIPES["small"].config.replace(validation_images=HELD_OUT),
 }
-"""What is changed: a short run with Nesterov's momentum, a longer one with Muon, and the recipe small, which wants a GPU."""
+"""What is changed: a short run with Nesterov's momentum, a longer one with Muon, the same on a wider network, and the recipe
+small, which wants a GPU."""
 TEACHERS = RUNS / "ablation"
 TURNS, TURN_STEPS = 5, 4
 """Of the costs: epochs of so many steps."""
@@ -59,8 +61,8 @@ class Lever:
 
     about: str
     changes: dict[str, Any] = field(default_factory=dict)
-    base: str = ""
-    """The only one that it changes; all if empty."""
+    bases: tuple[str, ...] = ()
+    """Those that it changes; all if empty."""
     patch: Patch = nullcontext
     """In place while it trains: what no option of TrainConfig does."""
 
@@ -432,25 +434,25 @@ NETWORKS: dict[str, Callable[[TrainConfig, Problem], nn.Module]] = {
 }
 
 LEVERS: dict[str, Lever] = {
-    "batch 256": Lever("half the batch", {"global_batch_size": 256, "lr": 0.15}, "short"),
-    "batch 1024": Lever("twice the batch", {"global_batch_size": 1024, "lr": 0.6}, "short"),
-    "lr .15": Lever("half the rate", {"lr": 0.15}, "short"),
-    "lr .6": Lever("twice the rate", {"lr": 0.6}, "short"),
-    "decay 1e-4": Lever("a fifth of the weight decay", {"weight_decay": 1e-4}, "short"),
-    "decay 1e-3": Lever("twice the weight decay", {"weight_decay": 1e-3}, "short"),
-    "muon": Lever("Muon", {"optimizer": "muon", "lr": 0.012, "weight_decay": 0.1}, "short"),
-    "lookahead": Lever("lookahead", {"optimizer": "lookahead"}, "short"),
-    "fast biases": Lever("batch norm's shifts 16 times as fast", {"optimizer": "fast-biases"}, "short"),
-    "sam": Lever("momentum SAM", {"optimizer": "momentum-sam"}, "short"),
-    "16/64/128": Lever("a narrower first block", {"widths": (16, 64, 128)}, "short"),
-    "nesterov": Lever("Nesterov's momentum for Muon", {"optimizer": "nesterov", "lr": 0.3, "weight_decay": 5e-4}, "long"),
-    "muon, 256": Lever("half the batch", {"global_batch_size": 256, "lr": 0.008}, "long"),
-    "muon, 1024": Lever("twice the batch", {"global_batch_size": 1024, "lr": 0.017}, "long"),
-    "lr .006": Lever("half the rate", {"lr": 0.006}, "long"),
-    "lr .024": Lever("twice the rate", {"lr": 0.024}, "long"),
-    "decay .03": Lever("a third of the weight decay", {"weight_decay": 0.03}, "long"),
-    "decay .3": Lever("three times the weight decay", {"weight_decay": 0.3}, "long"),
-    "no erase": Lever("no erasing", {"erase": 0.0}, "long"),
+    "batch 256": Lever("half the batch", {"global_batch_size": 256, "lr": 0.15}, ("short",)),
+    "batch 1024": Lever("twice the batch", {"global_batch_size": 1024, "lr": 0.6}, ("short",)),
+    "lr .15": Lever("half the rate", {"lr": 0.15}, ("short",)),
+    "lr .6": Lever("twice the rate", {"lr": 0.6}, ("short",)),
+    "decay 1e-4": Lever("a fifth of the weight decay", {"weight_decay": 1e-4}, ("short",)),
+    "decay 1e-3": Lever("twice the weight decay", {"weight_decay": 1e-3}, ("short",)),
+    "muon": Lever("Muon", {"optimizer": "muon", "lr": 0.012, "weight_decay": 0.1}, ("short",)),
+    "lookahead": Lever("lookahead", {"optimizer": "lookahead"}, ("short",)),
+    "fast biases": Lever("batch norm's shifts 16 times as fast", {"optimizer": "fast-biases"}, ("short",)),
+    "sam": Lever("momentum SAM", {"optimizer": "momentum-sam"}, ("short",)),
+    "16/64/128": Lever("a narrower first block", {"widths": (16, 64, 128)}, ("short",)),
+    "nesterov": Lever("Nesterov's momentum for Muon", {"optimizer": "nesterov", "lr": 0.3, "weight_decay": 5e-4}, ("long",)),
+    "muon, 256": Lever("half the batch", {"global_batch_size": 256, "lr": 0.008}, ("long",)),
+    "muon, 1024": Lever("twice the batch", {"global_batch_size": 1024, "lr": 0.017}, ("long",)),
+    "lr .006": Lever("half the rate", {"lr": 0.006}, ("long",)),
+    "lr .024": Lever("twice the rate", {"lr": 0.024}, ("long",)),
+    "decay .03": Lever("a third of the weight decay", {"weight_decay": 0.03}, ("long",)),
+    "decay .3": Lever("three times the weight decay", {"weight_decay": 0.3}, ("long",)),
+    "no erase": Lever("no erasing", {"erase": 0.0}, ("long", "wide")),
     "momentum .85": Lever("less momentum", {"momentum": 0.85}),
     "cosine": Lever("the rate falls by a cosine", {"schedule": "cosine"}),
     "warmup .25": Lever("a longer warm-up", {"warmup": 0.25}),
@@ -459,6 +461,7 @@ LEVERS: dict[str, Lever] = {
     "no flip": Lever("no flip", {"flip": False}),
     "random flip": Lever("flip drawn anew in each epoch", patch=lambda: instead("Augmentation", RandomFlip)),
     "erase .25": Lever("erase in a quarter of the images", {"erase": 0.25}),
+    "erase .25, shift 1": Lever("less of both", {"erase": 0.25, "shift": 1}, ("long", "wide")),
     "erase .5, then not": Lever(
         "erase in half of the images until 85 % of the run", {"erase": 0.5}, patch=lambda: instead("Augmentation", ErasingUntil)
     ),
@@ -488,7 +491,7 @@ LEVERS: dict[str, Lever] = {
     "mean pool": Lever("the mean over the last map", {"model": "airnet-mean"}),
     "residual": Lever("a third convolution in each block, with a shortcut", {"model": "airnet-residual"}),
     "strided": Lever("a stride in place of the first pooling", {"model": "airnet-strided"}),
-    "24/64/128": Lever("a wider first block", {"widths": (24, 64, 128)}, "long"),
+    "24/64/128": Lever("a wider first block", {"widths": (24, 64, 128)}, ("long",)),
     "32/64/128": Lever("a first block of 32", {"widths": (32, 64, 128)}),
     "24/64/256": Lever("a wider last block", {"widths": (24, 64, 256)}),
     "32/96/192": Lever("wider", {"widths": (32, 96, 192)}),
@@ -552,7 +555,7 @@ class Options:
     """
 
     base: str = "short"
-    """short (8 epochs, Nesterov), long (16 epochs, Muon, erasing) or small (the recipe of that name, on a GPU)."""
+    """short (8 epochs, Nesterov), long (16 epochs, Muon, erasing), wide (long, wider) or small (that recipe, on a GPU)."""
     levers: tuple[str, ...] = ALL
     """By default all but "distilled from best", whose teacher takes days on a CPU."""
     seeds: int = 3
@@ -562,8 +565,8 @@ class Options:
         one_of("base", self.base, BASES)
         for name in self.levers:
             one_of("levers", name, LEVERS)
-            only = LEVERS[name].base or self.base
-            check(only == self.base or self.levers == ALL, f"levers={name!r} changes the base {only}, not {self.base}")
+            bases = LEVERS[name].bases or (self.base,)
+            check(self.base in bases or self.levers == ALL, f"levers={name!r}: it changes {' and '.join(bases)}, not {self.base}")
 
 
 def page(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -583,8 +586,12 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
         if not plain:
             continue
         mean = 100 * statistics.mean(plain.values())
-        look = f"{base.model}, {base.optimizer}, {base.epochs} epochs{', erasing in half of the images' if base.erase else ''}"
-        lines += ["", f"## {name}: {look}", ""]
+        network = f"{base.model} {'/'.join(map(str, base.widths))}".strip()
+        lines += [
+            "",
+            f"## {name}: {network}, {base.optimizer}, {base.epochs} epochs, erasing in {base.erase:.0%} of the images",
+            "",
+        ]
         lines += [f"The base reaches {mean:.2f} % ({len(plain)} seeds).", ""]
         lines += ["| lever | what | seeds | accuracy, % | gain | cost |", "|---|---|---:|---:|---:|---:|"]
         table: list[tuple[float, str]] = []
@@ -609,7 +616,7 @@ def main(options: Options) -> None:
     train = load_train(folder, load_info(folder))
     rows: list[dict[str, Any]] = read_json(ROWS) if ROWS.exists() else []
     known = {(row["base"], row["lever"], row["seed"]) for row in rows}
-    mine = [name for name in options.levers if LEVERS[name].base in ("", options.base)]
+    mine = [name for name in options.levers if not LEVERS[name].bases or options.base in LEVERS[name].bases]
     every = {"base": Lever("the base")} | {name: LEVERS[name] for name in mine}
     left = [(seed, name) for seed in range(options.seeds) for name in every if (options.base, name, seed) not in known]
     with Progress(console=console) as progress, experimental():

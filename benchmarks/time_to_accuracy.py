@@ -116,7 +116,7 @@ def rates(names: Sequence[str], everything: Split, test: Split, progress: Progre
     turns: dict[str, Any] = {}
     found: dict[str, list[float]] = {name: [] for name in (*names, OWN_WAY)}
     for name in names:
-        config, train, _ = split_train(resolve(config_of(name).replace(lr=1e-6), device), everything)
+        config, train, _ = split_train(resolve(RECIPES[name].config.replace(lr=1e-6), device), everything)
         batch = config.global_batch_size
         images = min(max(int(TURN_S * measure_speed(config, train, 10, device)) // batch, 1) * batch, len(train) // batch * batch)
         few = Split(train.images[:images], train.labels[:images])
@@ -137,7 +137,7 @@ def rates(names: Sequence[str], everything: Split, test: Split, progress: Progre
 
 
 def epoch_seconds(row: Mapping[str, Any], speeds: Mapping[str, float]) -> float:
-    return row["images_per_epoch"] / speeds[row["recipe"]]
+    return row["images_per_epoch"] / speeds[row["recipe"].removesuffix(HELD_OUT)]
 
 
 def seconds_to(mark: float, row: Mapping[str, Any], speeds: Mapping[str, float]) -> float | None:
@@ -187,7 +187,7 @@ def section(device: str, timed: Mapping[str, Any], curves: Sequence[Mapping[str,
             str(len(mine)),
             mean_and_deviation([100 * row["test_accuracy"] for row in mine]),
             mean_and_deviation([100 * row["test_accuracy_flips"] for row in mine]),
-            f"{speeds[name]:,.0f}",
+            f"{speeds[name.removesuffix(HELD_OUT)]:,.0f}",
             f"{whole:,.1f}" if whole < 100 else f"{whole:,.0f}",
             *([f"{whole * timed['bf16_gflops'] / REFERENCE_GFLOPS:,.0f}"] if device == "cpu" else []),
             f"{own / whole:.1f}",
@@ -265,7 +265,7 @@ def main(options: Options) -> None:
                 console.rule(f"{name}, seed {seed}", align="left")
                 found["curves"].append(curve(name, seed, everything, test, info, console))
                 write_json(FOUND, found)
-    names = list(by_recipe([row for row in found["curves"] if row["device"] == device.type]))
+    names = list(dict.fromkeys(row["recipe"].removesuffix(HELD_OUT) for row in found["curves"] if row["device"] == device.type))
     timed: dict[str, Any] = found["timed"].get(device.type, {"rates": {}, "machine": ""})
     if {*names, OWN_WAY} - set(timed["rates"]) or timed["machine"] != hardware():
         set_threads(TrainConfig())
