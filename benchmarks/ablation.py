@@ -473,9 +473,7 @@ LEVERS: dict[str, Lever] = {
     "mixup": Lever("mixup in half of the batches", patch=Mixing(boxes=False).patch),
     "cutmix": Lever("CutMix in half of the batches", patch=Mixing(boxes=True).patch),
     "pruning": Lever("InfoBatch: half of the easy images left out", patch=Pruning().patch),
-    "distilled": Lever(
-        "taught by airnet 32/96/192, 16 epochs", patch=Distillation(BASES["long"].replace(widths=(32, 96, 192))).patch
-    ),
+    "distilled": Lever("taught by airnet 32/96/192, 16 epochs", patch=Distillation(BASES["wide"]).patch),
     "distilled from best": Lever(
         "taught by the recipe best", patch=Distillation(RECIPES["best"].config.replace(validation_images=HELD_OUT)).patch
     ),
@@ -592,7 +590,8 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
             f"## {name}: {network}, {base.optimizer}, {base.epochs} epochs, erasing in {base.erase:.0%} of the images",
             "",
         ]
-        lines += [f"The base reaches {mean:.2f} % ({len(plain)} seeds).", ""]
+        lines += [f"The base reaches {mean:.2f} % (seeds: {len(plain)}).", ""]
+        lines += [line for note in dict.fromkeys(row["note"] for row in mine if "note" in row) for line in (note, "")]
         lines += ["| lever | what | seeds | accuracy, % | gain | cost |", "|---|---|---:|---:|---:|---:|"]
         table: list[tuple[float, str]] = []
         for lever, what in LEVERS.items():

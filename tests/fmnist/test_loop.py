@@ -237,7 +237,7 @@ def test_auto_precision_is_decided_before_training(few: tuple[Split, Split]) -> 
 NETWORKS = {
     "lenet": SMALL.replace(epochs=2),
     "sync": SMALL.replace(model="airnet", widths=(8, 16, 16), epochs=1, lr=0.01),
-    "plain": SMALL.replace(model="airnet", widths=(8, 16, 16), epochs=1, lr=0.01, sync_batch_norm=False),
+    "plain": SMALL.replace(model="airnet", widths=(8, 16, 16), epochs=1, lr=0.01, sync_batch_norm=False, seed=1),
 }
 
 
@@ -291,7 +291,7 @@ def test_world_size_does_not_change_the_curve(few: tuple[Split, Split], tmp_path
 
         assert difference("lenet", 20) < 1e-5
         assert difference("sync", 2) < 1e-4  # then rounding errors grow, as they do under batch norm
-        assert difference("plain", 2) > 0.001  # each share of a batch normalised by itself
+        assert difference("plain", 2) > 0.005  # each share of a batch normalised by itself
         last, its = alone["lenet"]["epochs"][-1], ranks[0]["lenet"]["epochs"][-1]
         assert its["validation_loss"] == pytest.approx(last["validation_loss"], abs=1e-3)
 
