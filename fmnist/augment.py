@@ -81,9 +81,7 @@ class Augmentation:
         Args:
             mean, deviation: of the training pixels, (C, 1, 1) in 0 to 255: what erased pixels are filled with.
         """
-        uniform = torch.rand(
-            count, 8, generator=generator(config.seed, AUGMENTATION, epoch)
-        )  # column 0 is unused: without it every draw changes
+        uniform = torch.rand(count, 8, generator=generator(config.seed, AUGMENTATION, epoch))  # column 0 is free
         flip = _mirrored(config, epoch, count).to(device) if config.flip else None
         shift = (uniform[:, 1:3] * (2 * config.shift + 1)).long() - config.shift if config.shift else None
         erase = _rectangles(uniform[:, 3:8], config, size) if config.erase else None
