@@ -32,11 +32,10 @@ from fmnist.cli import command
 from fmnist.config import Precision, TrainConfig
 from fmnist.data import Split, find_data, load_info, load_test, load_train
 from fmnist.device import autocast, default_device, hardware, set_threads
-from fmnist.errors import one_of
+from fmnist.errors import check, one_of
 from fmnist.idx import write_idx
 from fmnist.loop import TrainState, start_training, train_epochs
 from fmnist.models import MODELS, Classifier, count_parameters
-from fmnist.optim import set_lr
 from fmnist.plan import measure_speed
 from fmnist.run import environment, read_json, write_atomic, write_json
 
@@ -44,6 +43,9 @@ RESULTS = Path("docs/results")
 ROWS = RESULTS / "speed.json"
 TURN_S = 2.0
 """About how long a turn of ours lasts, in whole batches."""
+STEP_S = 1.0
+"""The batch is halved while a step would take longer, so that turns of the largest networks stay short."""
+MIN_BATCH = 16
 MIN_TURNS = 3
 WORKERS = 2
 WARM_UP = 4
@@ -67,10 +69,12 @@ class Options:
     limit_s: float = 60
     """Seconds after which a network gets no more turns."""
     global_batch_size: int = 256
+    """Halved, down to 16, where a step would take more than a second."""
 
     def __post_init__(self) -> None:
         for name in self.models:
             one_of("models", name, MODELS)
+        check(self.global_batch_size >= MIN_BATCH, f"global_batch_size={self.global_batch_size}: it must be {MIN_BATCH} or more")
 
 
 def constant_batch_speed(state: TrainState, batch: Split, steps: int) -> float:
@@ -190,15 +194,17 @@ def matmul_peak(precision: str, device: torch.device) -> float:
     return best
 
 
-def row_of(config: TrainConfig, everything: Split, loader: Any, options: Options) -> dict[str, Any]:
+def row_of(config: TrainConfig, everything: Split, folder: Path, options: Options) -> dict[str, Any]:
     """Ours, the bound and the usual ways in turns."""
     device = default_device()
-    size = config.global_batch_size
+    size, speed = options.global_batch_size, measure_speed(config.replace(global_batch_size=MIN_BATCH), everything, 10, device)
+    while size > MIN_BATCH and size / speed > STEP_S:
+        size //= 2
+    config, loader = config.replace(global_batch_size=size), usual_loader(folder, size)
     speed = measure_speed(config, everything, 10, device)
     steps = min(max(round(TURN_S * speed / size), 1), len(everything) // size)
     train = Split(everything.images[: steps * size], everything.labels[: steps * size])
     bound, usual = (start_training(config, train, 10, device) for _ in range(2))
-    set_lr(bound.optimizers, LR)
     batch = Split(train.images[:size].to(device), train.labels[:size].to(device))
     flops, peak = flops_per_image(bound, batch), matmul_peak(config.precision, device)
     # A turn of the usual ways lasts as long as one of ours would if they took a third of its speed.
@@ -246,8 +252,9 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "# Training speed",
         "",
-        f"`python -m benchmarks.train_speed` on {rows[0]['machine']}; {versions}; batch {rows[0]['batch']}. Images/s, medians of",
-        "turns that take each other's place every few seconds, ratios turn by turn.",
+        f"`python -m benchmarks.train_speed` on {rows[0]['machine']}; {versions}. Images/s, medians of turns",
+        "that take each other's place every few seconds, ratios turn by turn. The batch is halved where a step would take over a",
+        "second.",
         "",
         "- **bound**: the same network on one constant batch, which is there already: what no input pipeline can beat.",
         "- **reports**: torchvision's data set, a DataLoader with two workers, transforms image by image, fp32, a plain loop.",
@@ -257,8 +264,8 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
         "",
         "Ours flips and shifts its images, the others only normalise theirs.",
         "",
-        "| network | parameters | precision | images/s | of the bound | reports' way | × | Lightning | × | peak | MB | growth |",
-        "|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| network | parameters | precision | batch | images/s | of bound | reports' way | × | Lightning | × | peak | MB | grows |",
+        "|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     reports = {row["model"]: row["reports_images_per_s"] for row in rows if "reports_images_per_s" in row}
     for row in rows:
@@ -267,6 +274,7 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
             row["model"],
             f"{row['parameters']:,}",
             row["precision"],
+            row["batch"],
             f"{row['ours_images_per_s']:,}",
             f"{row['bound_ratio']:.3f}",
             f"{plain:,}" if plain else "–",
@@ -277,7 +285,7 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{row['memory_mb']:,}",
             f"{row['memory_growth_mb']:+,}",
         )
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join([*lines, ""])
 
 
@@ -293,10 +301,9 @@ def main(options: Options) -> None:
     left = [(name, p) for name in options.models for p in options.precisions if (name, p) not in known]
     with tempfile.TemporaryDirectory() as temporary, Progress(console=console) as progress:
         write_for_torchvision(Path(temporary), everything, load_test(folder, info))
-        loader = usual_loader(Path(temporary), options.global_batch_size)
         for name, precision in progress.track(left, description="networks"):
-            config = TrainConfig(model=name, global_batch_size=options.global_batch_size, precision=cast(Precision, precision))
-            rows.append(row_of(config, everything, loader, options))
+            config = TrainConfig(model=name, precision=cast(Precision, precision), lr=LR)
+            rows.append(row_of(config, everything, Path(temporary), options))
             console.print(f"{name}, {precision}: {rows[-1]['ours_images_per_s']:,} images/s")
             write_json(ROWS, rows)
     text = page(rows)
