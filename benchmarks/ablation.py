@@ -267,28 +267,15 @@ def _momentum_sam(parameters: Parameters, config: TrainConfig) -> list[Optimizer
     return [MomentumSAM(grouped(parameters, config), config.lr, config.momentum, nesterov=True)]
 
 
-class Mixing:
-    """Each batch is mixed with itself, turned by one image, and the loss with it."""
+class Mixup:
+    """Half of the batches are mixed with themselves, turned by one image, and the loss with them (Zhang et al., 2018)."""
 
-    def __init__(self, boxes: bool, share: float = 0.5) -> None:
-        self.boxes, self.share, self.kept = boxes, share, 1.0
+    def __init__(self) -> None:
+        self.kept = 1.0
 
     def mixed(self, images: Tensor) -> Tensor:
-        """Half of the batches: mixup (Zhang et al., 2018) or, with `boxes`, CutMix (Yun et al., 2019)."""
-        self.kept = 1.0
-        if torch.rand(()).item() > self.share:
-            return images
-        kept, others = torch.rand(()).item(), images.roll(1, 0)
-        if not self.boxes:
-            self.kept = kept
-            return (kept * images.float() + (1 - kept) * others.float()).round().byte()
-        size = images.shape[-1]
-        side = round(size * (1 - kept) ** 0.5)
-        top, left = (int(torch.randint(size - side + 1, ())) for _ in range(2))
-        images = images.clone()
-        images[..., top : top + side, left : left + side] = others[..., top : top + side, left : left + side]
-        self.kept = 1 - (side / size) ** 2
-        return images
+        self.kept = 1.0 if torch.rand(()).item() < 0.5 else torch.rand(()).item()
+        return (self.kept * images.float() + (1 - self.kept) * images.roll(1, 0).float()).round().byte()
 
     @contextmanager
     def patch(self) -> Generator[None]:
@@ -470,8 +457,8 @@ LEVERS: dict[str, Lever] = {
     "smoothing .2": Lever("twice the label smoothing", {"label_smoothing": 0.2}),
     "ema .99": Lever("an average of the weights", {"ema": 0.99}),
     "ema .998": Lever("a slower average", {"ema": 0.998}),
-    "mixup": Lever("mixup in half of the batches", patch=Mixing(boxes=False).patch),
-    "cutmix": Lever("CutMix in half of the batches", patch=Mixing(boxes=True).patch),
+    "mixup": Lever("mixup in half of the batches", patch=Mixup().patch),
+    "cutmix": Lever("CutMix in half of the images", {"cutmix": 0.5}),
     "pruning": Lever("InfoBatch: half of the easy images left out", patch=Pruning().patch),
     "distilled": Lever("taught by airnet 32/96/192, 16 epochs", patch=Distillation(BASES["wide"]).patch),
     "distilled from best": Lever(

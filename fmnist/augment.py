@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fmnist.config import TrainConfig
 
-ORDER, AUGMENTATION, DROPOUT, AFFINE, NOISE, FLIP = range(6)
+ORDER, AUGMENTATION, DROPOUT, AFFINE, NOISE, FLIP, MIX = range(7)
 """Streams of random numbers: one per use, so that none shifts another."""
 
 
@@ -71,6 +71,7 @@ class Augmentation:
     affine: Tensor | None  # (N, 2, 3) float32: rotation and scale, as affine_grid takes them
     erase: tuple[Tensor, Tensor] | None  # (N, H, 1) and (N, 1, W) uint8: 255 in the rows and columns that are erased
     fill: Tensor  # (C, 1, 1) uint8: the erased pixels' value; or (N, C, H, W) uint8, one for each pixel
+    mix: "Mix | None"
 
     @classmethod
     def draw(
@@ -96,6 +97,7 @@ class Augmentation:
             None if affine is None else affine.to(device),
             None if erase is None else (erase[0].to(device), erase[1].to(device)),
             fill.byte().to(device),
+            Mix.draw(config, epoch, count, size, device) if config.cutmix else None,
         )
 
     def take(self, table: ImageTable, index: Tensor) -> Tensor:
@@ -105,6 +107,27 @@ class Augmentation:
             table: the training images, with a margin of the config's shift.
             index: (B,) int64, each image's number in the training set.
         """
+        images = self._own(table, index)
+        if self.mix is None:
+            return images
+        others = self._own(table, self.mix.other.index_select(0, index))
+        inside = self.mix.rows.index_select(0, index) & self.mix.columns.index_select(0, index)
+        return _choose(inside if images.ndim == 3 else inside.unsqueeze(1), others, images)
+
+    def targets(self, labels: Tensor, index: Tensor) -> Tensor:
+        """What the batch of `take` shows.
+
+        Args:
+            labels: (N,) int64; with CutMix (N, classes) float32, of which each image takes as much as its pixels.
+        """
+        own = labels.index_select(0, index)
+        if self.mix is None:
+            return own
+        others = labels.index_select(0, self.mix.other.index_select(0, index))
+        return others.lerp(own, self.mix.kept.index_select(0, index))
+
+    def _own(self, table: ImageTable, index: Tensor) -> Tensor:
+        """The augmented images, not mixed yet."""
         images = table.take(index, None if self.shift is None else self.shift.index_select(0, index))
         planes = images if images.ndim == 4 else images.unsqueeze(1)
         if self.flip is not None:
@@ -117,6 +140,26 @@ class Augmentation:
             fill = self.fill if self.fill.ndim == 3 else self.fill.index_select(0, index)
             planes = _choose((rows & columns).unsqueeze(1), fill.expand_as(planes), planes)
         return planes.view_as(images)
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """CutMix (Yun et al., 2019): a square of each of N images comes from another one. It lies wholly inside, and each image has its
+    own, where the paper has one for a batch."""
+
+    other: Tensor  # (N,) int64
+    rows: Tensor  # (N, size, 1) uint8: 255 in the rows of the square
+    columns: Tensor  # (N, 1, size) uint8
+    kept: Tensor  # (N, 1) float32: share of pixels outside of it
+
+    @classmethod
+    def draw(cls, config: TrainConfig, epoch: int, count: int, size: int, device: torch.device) -> "Mix":
+        random = generator(config.seed, MIX, epoch)
+        uniform = torch.rand(count, 4, generator=random)  # whether, area, top, left
+        side = (uniform[:, 1].sqrt() * size).round() * (uniform[:, 0] < config.cutmix)
+        rows, columns = _boxes(side, side, uniform[:, 2:], size)
+        kept = 1 - (side / size).square().unsqueeze(1)
+        return cls(*(each.to(device) for each in (torch.randperm(count, generator=random), rows, columns, kept)))
 
 
 def _choose(mask: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
@@ -154,8 +197,17 @@ def _rectangles(uniform: Tensor, config: TrainConfig, size: int) -> tuple[Tensor
     height = (area * aspect).sqrt().round().clamp(1, size)
     width = (area / aspect).sqrt().round().clamp(1, size)
     height = height * (uniform[:, 0] < config.erase)
-    top = (uniform[:, 3] * (size - height + 1)).floor()
-    left = (uniform[:, 4] * (size - width + 1)).floor()
+    return _boxes(height, width, uniform[:, 3:], size)
+
+
+def _boxes(height: Tensor, width: Tensor, uniform: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Rectangles of so many pixels at random places: rows (N, size, 1) and columns (N, 1, size), bytes of 255.
+
+    Args:
+        uniform: (N, 2) in 0 to 1: top, left.
+    """
+    top = (uniform[:, 0] * (size - height + 1)).floor()
+    left = (uniform[:, 1] * (size - width + 1)).floor()
     place = torch.arange(size)
     rows = (place >= top[:, None]) & (place < (top + height)[:, None])
     columns = (place >= left[:, None]) & (place < (left + width)[:, None])

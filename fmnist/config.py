@@ -107,6 +107,8 @@ class TrainConfig:
     """Largest share of an image that is erased; the smallest is 0.02."""
     erase_fill: Literal["mean", "noise"] = "mean"
     """What the rectangle is filled with: the training pixels' mean, or noise of their mean and deviation."""
+    cutmix: float = 0.0
+    """Share of training images in which a square comes from another image, and as much of the label (CutMix, Yun et al., 2019)."""
     train_images: int = 0
     """Train on this many images only, equally many of each class; 0 means all that the split leaves."""
     early_epochs: int = 0
@@ -166,7 +168,7 @@ class TrainConfig:
         check(0 < self.lr_factor < 1, f"lr_factor={self.lr_factor}: it must be between 0 and 1")
         for field in ("momentum", "label_smoothing", "ema", "scale"):
             check(0 <= getattr(self, field) < 1, f"{field}={getattr(self, field)}: it must be from 0 to below 1")
-        for field in ("warmup", "erase"):
+        for field in ("warmup", "erase", "cutmix"):
             check(0 <= getattr(self, field) <= 1, f"{field}={getattr(self, field)}: it must be from 0 to 1")
         check(0 < self.early_share <= 1, f"early_share={self.early_share}: it must be above 0 and at most 1")
         check(self.dropout is None or 0 <= self.dropout < 1, f"dropout={self.dropout}: it must be from 0 to below 1")

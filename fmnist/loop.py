@@ -237,6 +237,8 @@ def train_epochs(
     network = _distributed(state, device, world_size)
     table, labels = ImageTable(train.images, config.shift, device), train.labels.to(device)
     loss_of = nn.CrossEntropyLoss(class_weights(config, labels, classes), reduction="sum", label_smoothing=config.label_smoothing)
+    if config.cutmix:
+        labels = F.one_hot(labels, classes).float()
     statistics = pixel_statistics(train.images)
     held_out = _shard(validation, rank, world_size, device)
     while not state.finished:
@@ -320,7 +322,8 @@ def _train_one_epoch(
             optimizer.zero_grad(set_to_none=True)
         if state.average is not None:
             state.average.update_parameters(state.trained)
-        totals += torch.stack((loss.detach(), (logits.argmax(1) == target).sum()))
+        label = target if target.ndim == 1 else target.argmax(1)  # of a mixed image, its larger part's
+        totals += torch.stack((loss.detach(), (logits.argmax(1) == label).sum()))
         now = time.perf_counter()
         if on_step is not None and now - reported >= REPORT_EVERY_S:
             reported = now
@@ -338,11 +341,11 @@ def _train_one_epoch(
 
 
 def _prepared(table: ImageTable, labels: Tensor, augmentation: Augmentation, batches: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Augmented images and labels of each batch; `batches` (steps, B) holds their numbers in the training set."""
+    """Augmented images and targets of each batch; `batches` (steps, B) holds their numbers in the training set."""
     size = batches.shape[1]
     for several in batches.split(max(PREPARED_IMAGES // size, 1)):
         index = several.flatten()
-        yield from zip(augmentation.take(table, index).split(size), labels.index_select(0, index).split(size), strict=True)
+        yield from zip(augmentation.take(table, index).split(size), augmentation.targets(labels, index).split(size), strict=True)
 
 
 def _shard(split: Split | None, rank: int, world_size: int, device: torch.device) -> Split | None:

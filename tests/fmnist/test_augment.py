@@ -74,21 +74,41 @@ def slowly(image: NDArray[np.uint8], flip: bool, shift: tuple[int, int], erased:
 
 
 def test_a_batch_is_augmented_as_image_by_image(train: Split) -> None:
-    config = OFF.replace(flip=True, shift=3, erase=0.5)
+    config = OFF.replace(flip=True, shift=3, erase=0.5, cutmix=0.5)
     images = train.images[:200]
     drawn = draw(config, 200)
-    assert drawn.flip is not None and drawn.shift is not None and drawn.erase is not None
+    assert drawn.flip is not None and drawn.shift is not None and drawn.erase is not None and drawn.mix is not None
     erased = (drawn.erase[0] & drawn.erase[1]).bool().numpy()
     flip, fill = drawn.flip.flatten().bool().tolist(), int(drawn.fill)
     shifts = [(rows, columns) for rows, columns in drawn.shift.tolist()]
     each = zip(images.numpy(), flip, shifts, erased, strict=True)
-    expected = [slowly(image, mirrored, moved, gone, fill) for image, mirrored, moved, gone in each]
+    alone = [slowly(image, mirrored, moved, gone, fill) for image, mirrored, moved, gone in each]
+    squares = (drawn.mix.rows & drawn.mix.columns).bool().numpy()
+    parts = zip(alone, drawn.mix.other.tolist(), squares, strict=True)
+    expected = [np.where(square, alone[other], image) for image, other, square in parts]
     assert torch.equal(drawn.take(ImageTable(images, 3, CPU), torch.arange(200)), torch.from_numpy(np.stack(expected)))
+
+
+def test_cutmix_takes_of_each_label_as_much_as_of_its_pixels() -> None:
+    """Image i is all i's, so that its pixels tell whose they are."""
+    images = torch.arange(200, dtype=torch.uint8).view(-1, 1, 1).expand(-1, 28, 28)
+    config, index = OFF.replace(cutmix=0.5), torch.randperm(200)
+    drawn = draw(config, 200)
+    mixed = drawn.take(ImageTable(images.contiguous(), 0, CPU), index)
+    targets = drawn.targets(torch.eye(200), index)
+    shares = torch.stack([torch.bincount(image.flatten(), minlength=200) / 784 for image in mixed])
+    torch.testing.assert_close(targets, shares)
+    changed = (mixed != index.byte().view(-1, 1, 1)).flatten(1).any(1)
+    assert changed.float().mean().item() == pytest.approx(0.5, abs=0.1)
+    others = draw(config.replace(seed=1), 200).mix
+    assert drawn.mix is not None
+    assert others is not None
+    assert not torch.equal(drawn.mix.other, others.other)
 
 
 @pytest.mark.parametrize("shift", [0, 1, 5])
 def test_colour_images_of_another_size_move_like_their_planes(shift: int) -> None:
-    config = OFF.replace(shift=shift, flip=True, erase=0.5)
+    config = OFF.replace(shift=shift, flip=True, erase=0.5, cutmix=0.5)
     images = torch.randint(0, 256, (60, 3, 20, 20), dtype=torch.uint8)
     together = Augmentation.draw(config, 1, 60, 20, MEAN.expand(3, 1, 1), DEVIATION.expand(3, 1, 1), CPU)
     moved = together.take(ImageTable(images, shift, CPU), torch.arange(60))
@@ -112,7 +132,7 @@ def test_erase_fills_a_rectangle_of_the_papers_size() -> None:
 
 def test_an_image_is_augmented_alike_in_any_batch(train: Split) -> None:
     images, index = train.images[:4000], torch.randperm(4000)[:256]
-    config = TrainConfig(erase=0.5)
+    config = TrainConfig(erase=0.5, cutmix=0.5)
     together = augmented(config, images, index)
     halves = [augmented(config, images, part) for part in (index[::2], index[1::2])]
     assert torch.equal(together[::2], halves[0])

@@ -47,6 +47,7 @@ def test_unknown_keys_are_rejected_by_name() -> None:
         ("shift", -1),
         ("erase", -0.1),
         ("erase_area", 0.01),
+        ("cutmix", 1.1),
         ("early_share", 0.0),
         ("early_epochs", -1),
         ("erase_fill", "black"),

@@ -37,7 +37,7 @@ CUDA = pytest.param(
     torch.device("cuda"), marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU")]
 )
 """There compiling captures steps as CUDA graphs."""
-SMALL = TrainConfig(model="lenet", epochs=3, global_batch_size=64, lr=0.05, erase=0.25, precision="fp32")
+SMALL = TrainConfig(model="lenet", epochs=3, global_batch_size=64, lr=0.05, erase=0.25, cutmix=0.25, precision="fp32")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def run(
 
 def test_overfits_one_batch(train: Split) -> None:
     batch = Split(train.images[:64], train.labels[:64])
-    config = SMALL.replace(epochs=150, flip=False, shift=0, erase=0.0, label_smoothing=0.0)
+    config = SMALL.replace(epochs=150, flip=False, shift=0, erase=0.0, cutmix=0.0, label_smoothing=0.0)
     *_, (last, _) = train_epochs(config, batch, batch, classes=10, device=CPU)
     assert last.train_accuracy == 1.0
     assert last.validation_accuracy == 1.0
