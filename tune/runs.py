@@ -129,7 +129,7 @@ def main(options: RunsOptions) -> None:
         runs = all_runs(options.storage)
         console.print(table_of(runs))
         total = sum(run.size for run in runs)
-        console.print(f"{len(runs)} runs in {options.storage}, {size_words(total)}")
+        console.print(f"{len(runs)} run{'s' if len(runs) != 1 else ''} in {options.storage}, {size_words(total)}")
     elif options.action == "show":
         show(read_info(find_run(next(iter(options.runs), None), options.storage)), console)
     elif options.action == "compare":
