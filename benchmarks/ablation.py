@@ -45,10 +45,11 @@ BASES = {
     "short": TrainConfig(epochs=8, validation_images=HELD_OUT),
     "long": muon(widths=(16, 64, 128), epochs=16, erase=0.5, validation_images=HELD_OUT),
     "wide": muon(widths=(32, 96, 192), epochs=16, erase=0.5, validation_images=HELD_OUT),
+    "ten": muon(widths=(32, 96, 192), epochs=19, erase=0.25, shift=1, validation_images=HELD_OUT),
     "small": RECIPES["small"].config.replace(validation_images=HELD_OUT),
 }
-"""What is changed: a short run with Nesterov's momentum, a longer one with Muon, the same on a wider network, and the recipe
-small, which wants a GPU."""
+"""What is changed: a short run with Nesterov's momentum, a longer one with Muon, the same on a wider network, ten minutes' worth on
+two CPU threads, and the recipe small, which wants a GPU."""
 TEACHERS = RUNS / "ablation"
 TURNS, TURN_STEPS = 5, 4
 """Of the costs: epochs of so many steps."""
@@ -459,6 +460,12 @@ LEVERS: dict[str, Lever] = {
     "ema .998": Lever("a slower average", {"ema": 0.998}),
     "mixup": Lever("mixup in half of the batches", patch=Mixup().patch),
     "cutmix": Lever("CutMix in half of the images", {"cutmix": 0.5}),
+    "cutmix .25": Lever("CutMix in a quarter of the images", {"cutmix": 0.25}),
+    "cutmix, ema .99": Lever("CutMix, and an average of the weights", {"cutmix": 0.5, "ema": 0.99}, ("ten",)),
+    "cutmix .25, smoothing .2": Lever(
+        "CutMix in a quarter, and twice the label smoothing", {"cutmix": 0.25, "label_smoothing": 0.2}, ("ten",)
+    ),
+    "cutmix, smoothing .2": Lever("CutMix, and twice the label smoothing", {"cutmix": 0.5, "label_smoothing": 0.2}, ("ten",)),
     "pruning": Lever("InfoBatch: half of the easy images left out", patch=Pruning().patch),
     "distilled": Lever("taught by airnet 32/96/192, 16 epochs", patch=Distillation(BASES["wide"]).patch),
     "distilled from best": Lever(
@@ -472,6 +479,7 @@ LEVERS: dict[str, Lever] = {
     ),
     "SiLU": Lever("SiLU for GELU", {"model": "airnet-silu"}),
     "ReLU": Lever("ReLU for GELU", {"model": "airnet-relu"}),
+    "ReLU, 22 epochs": Lever("ReLU for GELU, and as many epochs as that gives", {"model": "airnet-relu", "epochs": 22}, ("ten",)),
     "norm momentum .4": Lever("batch norm's statistics follow faster", {"model": "airnet-norm"}),
     "mean pool": Lever("the mean over the last map", {"model": "airnet-mean"}),
     "residual": Lever("a third convolution in each block, with a shortcut", {"model": "airnet-residual"}),
@@ -540,7 +548,8 @@ class Options:
     """
 
     base: str = "short"
-    """short (8 epochs, Nesterov), long (16 epochs, Muon, erasing), wide (long, wider) or small (that recipe, on a GPU)."""
+    """short (8 epochs, Nesterov), long (16 epochs, Muon, erasing), wide (long, wider), ten (wider, for ten minutes on two CPU
+    threads) or small (that recipe, on a GPU)."""
     levers: tuple[str, ...] = ALL
     """By default all but "distilled from best", whose teacher takes days on a CPU."""
     seeds: int = 3
