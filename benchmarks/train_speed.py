@@ -89,10 +89,14 @@ def constant_batch_speed(state: TrainState, batch: Split, steps: int) -> float:
     return steps * len(batch) / (time.perf_counter() - started)
 
 
-def _step(state: TrainState, images: Tensor, labels: Tensor) -> None:
+def _backward(state: TrainState, images: Tensor, labels: Tensor) -> None:
     with autocast(state.config, images.device):
         loss = F.cross_entropy(state.trained(images).float(), labels, label_smoothing=state.config.label_smoothing)
     loss.backward()
+
+
+def _step(state: TrainState, images: Tensor, labels: Tensor) -> None:
+    _backward(state, images, labels)
     for optimizer in state.optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -172,9 +176,10 @@ def lightning_speed(model: Classifier, loader: Any, steps: int, precision: str) 
 
 
 def flops_per_image(state: TrainState, batch: Split) -> float:
-    """Of a training step: forward and backward, counted by PyTorch; a multiplication and an addition are two."""
+    """Forward and backward, counted by PyTorch; a multiplication and an addition are two. Muon's own products, a step's and not an
+    image's, do not count."""
     with FlopCounterMode(display=False) as counter:
-        _step(state, batch.images[:8], batch.labels[:8])
+        _backward(state, batch.images[:8], batch.labels[:8])
     return counter.get_total_flops() / 8
 
 
