@@ -114,16 +114,16 @@ class Augmentation:
         inside = self.mix.rows.index_select(0, index) & self.mix.columns.index_select(0, index)
         return _choose(inside if images.ndim == 3 else inside.unsqueeze(1), others, images)
 
-    def targets(self, labels: Tensor, index: Tensor) -> Tensor:
+    def targets(self, every: Tensor, index: Tensor) -> Tensor:
         """What the batch of `take` shows.
 
         Args:
-            labels: (N,) int64; with CutMix (N, classes) float32, of which each image takes as much as its pixels.
+            every: the labels, (N,) int64; with CutMix (N, classes) float32, of which each image takes as much as its pixels.
         """
-        own = labels.index_select(0, index)
+        own = every.index_select(0, index)
         if self.mix is None:
             return own
-        others = labels.index_select(0, self.mix.other.index_select(0, index))
+        others = every.index_select(0, self.mix.other.index_select(0, index))
         return others.lerp(own, self.mix.kept.index_select(0, index))
 
     def _own(self, table: ImageTable, index: Tensor) -> Tensor:

@@ -237,8 +237,7 @@ def train_epochs(
     network = _distributed(state, device, world_size)
     table, labels = ImageTable(train.images, config.shift, device), train.labels.to(device)
     loss_of = nn.CrossEntropyLoss(class_weights(config, labels, classes), reduction="sum", label_smoothing=config.label_smoothing)
-    if config.cutmix:
-        labels = F.one_hot(labels, classes).float()
+    targets = F.one_hot(labels, classes).float() if config.cutmix else labels
     statistics = pixel_statistics(train.images)
     held_out = _shard(validation, rank, world_size, device)
     while not state.finished:
@@ -246,7 +245,7 @@ def train_epochs(
         epoch = state.epoch + 1
         augmentation = Augmentation.draw(config, epoch, len(train), table.shape[-1], *statistics, device)
         loss, accuracy, lr = _train_one_epoch(
-            state, network, table, labels, augmentation, loss_of, epoch, rank, world_size, on_step
+            state, network, table, targets, augmentation, loss_of, epoch, rank, world_size, on_step
         )
         trained = time.perf_counter()
         count = steps_of(config, epoch, len(train)) * config.global_batch_size
@@ -290,7 +289,7 @@ def _train_one_epoch(
     state: TrainState,
     network: nn.Module,
     table: ImageTable,
-    labels: Tensor,
+    targets: Tensor,
     augmentation: Augmentation,
     loss_of: nn.CrossEntropyLoss,
     epoch: int,
@@ -299,7 +298,7 @@ def _train_one_epoch(
     on_step: Callable[[StepReport], None] | None,
 ) -> tuple[float, float, float]:
     """Mean loss, accuracy and last learning rate of one epoch over all ranks. Raises DivergedError if the loss is not finite."""
-    config, device, images = state.config, labels.device, len(labels)
+    config, device, images = state.config, targets.device, len(targets)
     full, steps = images // config.global_batch_size, steps_of(config, epoch, images)
     order = torch.randperm(images, generator=generator(config.seed, ORDER, epoch))
     batches = order[: steps * config.global_batch_size].view(steps, -1)[:, rank::world_size].to(device)
@@ -308,7 +307,7 @@ def _train_one_epoch(
     started = reported = time.perf_counter()
     lr = config.lr
     network.train()
-    for step, (pixels, target) in enumerate(_prepared(table, labels, augmentation, batches)):
+    for step, (pixels, target) in enumerate(_prepared(table, targets, augmentation, batches)):
         lr = lr_at(config, (epoch - 1) * full + step * full / steps, full, state.losses)
         set_lr(state.optimizers, lr)
         if config.compile:
@@ -340,12 +339,12 @@ def _train_one_epoch(
     return loss, correct / seen, lr
 
 
-def _prepared(table: ImageTable, labels: Tensor, augmentation: Augmentation, batches: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _prepared(table: ImageTable, targets: Tensor, augmentation: Augmentation, batches: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Augmented images and targets of each batch; `batches` (steps, B) holds their numbers in the training set."""
     size = batches.shape[1]
     for several in batches.split(max(PREPARED_IMAGES // size, 1)):
         index = several.flatten()
-        yield from zip(augmentation.take(table, index).split(size), augmentation.targets(labels, index).split(size), strict=True)
+        yield from zip(augmentation.take(table, index).split(size), augmentation.targets(targets, index).split(size), strict=True)
 
 
 def _shard(split: Split | None, rank: int, world_size: int, device: torch.device) -> Split | None:
