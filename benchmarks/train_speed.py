@@ -185,8 +185,8 @@ def flops_per_image(state: TrainState, batch: Split) -> float:
 
 
 def matmul_peak(precision: str, device: torch.device) -> float:
-    """FLOP/s of a large matrix product: the best of some. On a CPU in fp32 of oneDNN's too, which computes the convolutions: on AMD's
-    processors MKL, which computes `torch.mm`, has half its speed."""
+    """FLOP/s of a large matrix product: the best of some. In fp32 on a CPU of oneDNN's too, which computes the convolutions:
+    on AMD's processors MKL, which computes `torch.mm`, has half its speed."""
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(PEAK_SIZE, PEAK_SIZE, device=device).to(kind) for _ in range(2))
     products: list[Callable[[], Tensor]] = [lambda: torch.mm(a, b)]
