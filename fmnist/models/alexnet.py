@@ -1,13 +1,27 @@
 """AlexNet (Krizhevsky et al., 2012) for small images: report A's second network."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmnist.config import Problem, TrainConfig
 from fmnist.errors import check
 
 
-def _normalise() -> nn.LocalResponseNorm:
-    return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0)
+class LocalResponseNorm(nn.LocalResponseNorm):
+    """PyTorch's; in training the squares of neighbouring channels are summed by a 1×1 convolution with a band of ones, not by a
+    pooling in three dimensions, which took 40 % of AlexNet's step on a CPU."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, the name in nn.Module
+        if not self.training:
+            return super().forward(input)  # one operator of ONNX
+        reach, channels = self.size // 2, input.shape[1]
+        band = input.new_ones(channels, channels).triu(-reach).tril(self.size - 1 - reach)
+        squares = F.conv2d(input.square(), band.view(channels, channels, 1, 1))
+        return input * (self.k + self.alpha / self.size * squares.float()).pow(-self.beta)
+
+
+def _normalise() -> LocalResponseNorm:
+    return LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0)
 
 
 class AlexNet(nn.Module):

@@ -8,6 +8,7 @@ from fmnist.errors import InputError
 from fmnist.evaluate import compute_logits
 from fmnist.loop import start_training
 from fmnist.models import MODELS, build_model, count_parameters
+from fmnist.models.alexnet import LocalResponseNorm
 from fmnist.models.vgg import WeightedPadding
 
 FIXED = {
@@ -143,6 +144,17 @@ def test_weighted_padding_is_zeros_at_weight_0_and_the_edge_at_1() -> None:
     pad(x).sum().backward()
     assert pad.weight.grad is not None
     assert bool((pad.weight.grad != 0).all())
+
+
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_local_response_norm_in_training_is_pytorchs(size: int) -> None:
+    inputs = [torch.randn(2, 7, 3, 3, generator=torch.manual_seed(0)).mul(20).requires_grad_() for _ in range(2)]
+    ours, theirs = (kind(size, alpha=0.01, beta=0.75, k=2.0) for kind in (LocalResponseNorm, nn.LocalResponseNorm))
+    outputs = [norm(images) for norm, images in zip((ours, theirs), inputs, strict=True)]
+    for output in outputs:
+        output.square().sum().backward()
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
 
 
 def test_gray_is_three_equal_channels_for_imagenets_resnet() -> None:
