@@ -33,8 +33,8 @@ ASSUMED: dict[Report, str] = {
 DIFFERENCES: dict[str, str] = {
     "a-lenet5-adam": "Adam at .01, ten times its usual rate, moves by several points from epoch to epoch until the rate falls. SGD "
     "gives the report's figure, so its table is probably SGD's.",
-    "a-alexnet-adam": "Adam at .01, ten times its usual rate, drives the network to chance in that epoch, VGG16 likewise "
-    "(a-vgg16-adam); what 19 more would do was not tried.",
+    "a-alexnet-adam": "Adam at .01, ten times its usual rate: after that epoch two of three seeds are at chance, as all three of "
+    "VGG16 are (a-vgg16-adam); what 19 more would do was not tried.",
     "a-mycnn-sgd": "two of the three seeds lie within .1 of the report's figure; the third never predicts Shirt (F1 0), as all do "
     "under Adam: with softmax twice, a class whose probability was pushed to 0 has no gradient left.",
     "a-mycnn-adam": "Adam at .01 and softmax twice: Shirt is never predicted (F1 0), nor in two of three seeds Pullover or Coat, "
