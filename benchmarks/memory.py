@@ -93,15 +93,17 @@ def measure(name: str, batch: int) -> dict[str, float]:
 def page(rows: Sequence[Mapping[str, Any]]) -> str:
     first = rows[0]
     batches = sorted({row["batch"] for row in rows})
+    machines = " and ".join(dict.fromkeys(row["machine"] for row in rows))
     versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
     lines = [
         "# Memory",
         "",
-        f"`python -m benchmarks.memory` on {first['machine']}; {versions}. MiB above what the process has with the data loaded and",
+        f"`python -m benchmarks.memory` on {machines}; {versions}. MiB above what the process has with the data loaded and",
         f"the network built (some hundreds for PyTorch, 52 for the images). Evaluating: in batches of {EVALUATION_BATCH:,}, as",
         "validation does. Growth: from the less after the first two epochs to the less after the last two, the largest of all",
         "batches; what does not stay near 0 would be a leak.",
         "",
+        *(line for note in dict.fromkeys(row["note"] for row in rows if "note" in row) for line in (note, "")),
         f"| network | precision | {' | '.join(f'batch {batch:,}' if batch else 'evaluating' for batch in batches)} | growth |",
         f"|---|---|{'---:|' * len(batches)}---:|",
     ]

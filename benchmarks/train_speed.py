@@ -269,7 +269,7 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
         "- **bound**: the same network on one constant batch, which is there already: what no input pipeline can beat.",
         "- **reports**: torchvision's data set, a DataLoader with two workers, transforms image by image, fp32, a plain loop.",
         "- **Lightning**: the same network, precision and loader, with neither logger nor progress bar.",
-        "- **peak**: share of the speed of a large matrix product in that precision, measured on the spot, by PyTorch's count of",
+        "- **peak**: share of the speed of a large matrix product in that precision on the same machine, by PyTorch's count of",
         "  the multiplications and additions of a training step.",
         "",
         "Ours flips and shifts its images, the others only normalise theirs.",
