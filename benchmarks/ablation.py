@@ -29,7 +29,7 @@ from fmnist.checkpoint import load_state, save_state
 from fmnist.cli import command
 from fmnist.config import Problem, TrainConfig
 from fmnist.data import Split, find_data, load_info, load_train, pixel_statistics, split_train
-from fmnist.device import default_device, hardware, set_threads
+from fmnist.device import default_device, hardware, resolve, set_threads
 from fmnist.errors import check, one_of
 from fmnist.loop import TrainState, start_training, train_epochs
 from fmnist.models import MODELS, Classifier
@@ -586,7 +586,7 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
             f"## {name}: {network}, {base.optimizer}, {base.epochs} epochs, erasing in {base.erase:.0%} of the images",
             "",
         ]
-        lines += [f"The base reaches {mean:.2f} % (seeds: {len(plain)}).", ""]
+        lines += [f"The base reaches {mean:.2f} % (seeds: {len(plain)}; {mine[0]['precision']}).", ""]
         lines += [line for note in dict.fromkeys(row["note"] for row in mine if "note" in row) for line in (note, "")]
         lines += ["| lever | what | seeds | accuracy, % | gain | cost |", "|---|---|---:|---:|---:|---:|"]
         table: list[tuple[float, str]] = []
@@ -610,6 +610,13 @@ def main(options: Options) -> None:
     folder = find_data()
     train = load_train(folder, load_info(folder))
     rows: list[dict[str, Any]] = read_json(ROWS) if ROWS.exists() else []
+    precision = resolve(BASES[options.base], default_device()).precision
+    others = {row["precision"] for row in rows if row["base"] == options.base} - {precision}
+    check(
+        not others,
+        f"base={options.base!r}: {ROWS} has rows of it in {', '.join(others)}, and here it trains in {precision}: "
+        "their differences would not be the lever's; go on where it trains alike, or take those rows out",
+    )
     known = {(row["base"], row["lever"], row["seed"]) for row in rows}
     mine = [name for name in options.levers if not LEVERS[name].bases or options.base in LEVERS[name].bases]
     every = {"base": Lever("the base")} | {name: LEVERS[name] for name in mine}
@@ -624,6 +631,7 @@ def main(options: Options) -> None:
                 "seed": seed,
                 "accuracy": accuracy_of(config, lever, train),
                 "cost": None if seed or name == "base" else round(cost_of(base, config, lever, train), 2),
+                "precision": precision,
                 "machine": hardware(),
                 "versions": {name: environment()["versions"].get(name) for name in ("python", "torch")},
             }
