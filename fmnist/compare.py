@@ -145,7 +145,8 @@ def _show_runs(rows: list[dict[str, Any]], split: SplitName, console: Console) -
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     columns = ("run (network)", "para-\nmeters", "valid.\n%", f"{split}\n%", "95 %\ninterval", "loss", "macro\nF1 %", "ECE\n%")
     for column in columns:
-        table.add_column(column, justify="left" if column == columns[0] else "right", no_wrap=True)
+        first = column == columns[0]  # on a narrow terminal names fold; figures stay whole
+        table.add_column(column, justify="left" if first else "right", no_wrap=not first, overflow="fold")
     for row in rows:
         low, high = row["accuracy_interval"]
         known = row["validation_accuracy"]
@@ -166,11 +167,11 @@ def _show_pairs(pairs: list[dict[str, Any]], console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     corrected = ["p (Holm)"] if len(pairs) > 1 else []
     for number, column in enumerate(["first", "second", "first only\nright", "second only\nright", "p", *corrected, "difference"]):
-        table.add_column(column, justify="right" if 2 <= number < 5 + len(corrected) else "left")
+        figures = 2 <= number < 5 + len(corrected)
+        table.add_column(column, justify="right" if figures else "left", no_wrap=figures, overflow="fold")
     for pair in pairs:
         shown = [f"{pair[key]:.2g}" for key in ("p", "p_holm")[: 1 + len(corrected)]]
-        better = pair["first"] if pair["b"] > pair["c"] else pair["second"]
-        verdict = f"{escape(better)} better" if pair["significant"] else "within chance"
+        verdict = f"{'first' if pair['b'] > pair['c'] else 'second'} better" if pair["significant"] else "within chance"
         table.add_row(escape(pair["first"]), escape(pair["second"]), f"{pair['b']:,}", f"{pair['c']:,}", *shown, verdict)
     console.print(table)
     console.print(

@@ -45,22 +45,27 @@ def test_correction_takes_away_a_chance_find() -> None:
 
 
 def test_command(call: Callable[..., Any], trained: Any, tmp_path: Path) -> None:
-    for number, name in enumerate(("long", "short")):
+    long, short = "long-" * 8 + "1", "short-" * 8 + "2"  # so long that 80 columns do not hold the table on lines of their own
+    for number, name in enumerate((long, short)):
         trained[number].save(tmp_path / "runs" / name)
-    ended = call("fmnist.compare", "long", "short")
+    ended = call("fmnist.compare", long, short)
     assert ended.code == 0
-    found = json.loads((tmp_path / "runs/long+short/comparison-test.json").read_text())
+    found = json.loads((tmp_path / "runs" / f"{long}+{short}" / "comparison-test.json").read_text())
     rows = {row["run"]: row for row in found["runs"]}
-    assert rows["long"]["parameters"] == 44426
-    assert rows["long"]["validation_accuracy"] == trained[0].epochs[-1]["validation_accuracy"]
+    assert rows[long]["parameters"] == 44426
+    assert rows[long]["validation_accuracy"] == trained[0].epochs[-1]["validation_accuracy"]
     (pair,) = found["pairs"]
-    difference = (rows["long"]["accuracy"] - rows["short"]["accuracy"]) * found["images"]
+    difference = (rows[long]["accuracy"] - rows[short]["accuracy"]) * found["images"]
     assert pair["b"] - pair["c"] == pytest.approx(difference)
     assert pair["significant"]
     assert pair["p_holm"] == pair["p"]
-    assert "long better" in ended.output
+    assert "first better" in ended.output
+    assert "…" not in ended.output
+    for row in rows.values():
+        assert f"{100 * row['accuracy']:.2f} " in ended.output
+        assert f" {row['loss']:.4f} " in ended.output
     for name in ("curves", "compare"):
-        with Image.open(tmp_path / f"runs/long+short/figures/{name}.png") as image:
+        with Image.open(tmp_path / "runs" / f"{long}+{short}" / f"figures/{name}.png") as image:
             assert 500 < image.width < 2000
 
 
