@@ -44,10 +44,11 @@ def test_correction_takes_away_a_chance_find() -> None:
     assert not any(pair["significant"] for pair in pairs)
 
 
-def test_command(call: Callable[..., Any], trained: Any, tmp_path: Path) -> None:
+def test_command(call: Callable[..., Any], trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long, short = "long-" * 8 + "1", "short-" * 8 + "2"  # so long that 80 columns do not hold the table on lines of their own
     for number, name in enumerate((long, short)):
         trained[number].save(tmp_path / "runs" / name)
+    monkeypatch.setenv("COLUMNS", "80")
     ended = call("fmnist.compare", long, short)
     assert ended.code == 0
     found = json.loads((tmp_path / "runs" / f"{long}+{short}" / "comparison-test.json").read_text())
