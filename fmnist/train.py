@@ -76,7 +76,7 @@ def main(options: TrainOptions) -> None:
     set_threads(config)
     fresh = start_training(config, train, len(info.classes), device)
     what = f"{config.model}, {count_parameters(fresh.model):,} parameters, {len(train):,} images of {info.name}"
-    how = f"{config.epochs} epochs, {config.precision} on {device.type}"
+    how = f"{config.epochs} epoch{'s' * (config.epochs > 1)}, {config.precision} on {device.type}"
     if options.dry_run:
         speed = measure_speed(config, train, len(info.classes), device)
         minutes = config.epochs * len(train) / speed / 60
