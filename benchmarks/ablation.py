@@ -1,17 +1,21 @@
 """`python -m benchmarks.ablation`: what each lever of training gains, and what it costs, on validation images alone.
 
 Every lever is one change to the base, trained with the same seeds; the gain is the mean difference, seed by seed, in validation
-accuracy after the last epoch. The cost is the time of an epoch over that of the base's, from short epochs in turns. Levers that are
-no option of TrainConfig live here, as entries of the registries or in place of a part of the loop, until one pays. Goes on where
-it stopped. Writes docs/results/ablation.json and .md.
+accuracy after the last epoch. The cost is the time of an epoch over that of the base's, from short epochs in turns, on the idle
+machine. Levers that are no option of TrainConfig live here, as entries of the registries or in place of a part of the loop, until
+one pays. Goes on where it stopped. Writes docs/results/ablation.json and .md.
 """
 
 import dataclasses
 import hashlib
+import multiprocessing
+import signal
 import statistics
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -29,7 +33,7 @@ from fmnist.checkpoint import load_state, save_state
 from fmnist.cli import command
 from fmnist.config import Problem, TrainConfig
 from fmnist.data import Split, find_data, load_info, load_train, pixel_statistics, split_train
-from fmnist.device import default_device, hardware, resolve, set_threads
+from fmnist.device import cpu_threads, default_device, hardware, resolve, set_threads
 from fmnist.errors import check, one_of
 from fmnist.loop import TrainState, start_training, train_epochs
 from fmnist.models import MODELS, Classifier
@@ -43,16 +47,21 @@ ROWS = RESULTS / "ablation.json"
 HELD_OUT = 10_000
 BASES = {
     "short": TrainConfig(epochs=8, validation_images=HELD_OUT),
+    "narrow": TrainConfig(widths=(8, 32, 64), epochs=6, validation_images=HELD_OUT),
     "long": muon(widths=(16, 64, 128), epochs=16, erase=0.5, validation_images=HELD_OUT),
     "wide": muon(widths=(32, 96, 192), epochs=16, erase=0.5, validation_images=HELD_OUT),
     "ten": muon(widths=(32, 96, 192), epochs=19, erase=0.25, shift=1, validation_images=HELD_OUT),
     "small": RECIPES["small"].config.replace(validation_images=HELD_OUT),
 }
-"""What is changed: a short run with Nesterov's momentum, a longer one with Muon, the same on a wider network, ten minutes' worth on
-two CPU threads, and the recipe small, which wants a GPU."""
+"""What is changed: a short run with Nesterov's momentum, a shorter one of a narrower network, for a CPU without bf16, a longer one
+with Muon, the same on a wider network, ten minutes' worth on two CPU threads, and the recipe small, which wants a GPU."""
+NESTEROV = ("short", "narrow")
+WIDE_ENOUGH = ("short", "long", "wide", "ten", "small")
 TEACHERS = RUNS / "ablation"
 TURNS, TURN_STEPS = 5, 4
 """Of the costs: epochs of so many steps."""
+Job = tuple[str, str, int]
+"""Base, lever, seed."""
 Patch = Callable[[], AbstractContextManager[None]]
 
 
@@ -422,17 +431,19 @@ NETWORKS: dict[str, Callable[[TrainConfig, Problem], nn.Module]] = {
 }
 
 LEVERS: dict[str, Lever] = {
-    "batch 256": Lever("half the batch", {"global_batch_size": 256, "lr": 0.15}, ("short",)),
-    "batch 1024": Lever("twice the batch", {"global_batch_size": 1024, "lr": 0.6}, ("short",)),
-    "lr .15": Lever("half the rate", {"lr": 0.15}, ("short",)),
-    "lr .6": Lever("twice the rate", {"lr": 0.6}, ("short",)),
-    "decay 1e-4": Lever("a fifth of the weight decay", {"weight_decay": 1e-4}, ("short",)),
-    "decay 1e-3": Lever("twice the weight decay", {"weight_decay": 1e-3}, ("short",)),
-    "muon": Lever("Muon", {"optimizer": "muon", "lr": 0.012, "weight_decay": 0.1}, ("short",)),
-    "lookahead": Lever("lookahead", {"optimizer": "lookahead"}, ("short",)),
-    "fast biases": Lever("batch norm's shifts 16 times as fast", {"optimizer": "fast-biases"}, ("short",)),
-    "sam": Lever("momentum SAM", {"optimizer": "momentum-sam"}, ("short",)),
-    "16/64/128": Lever("a narrower first block", {"widths": (16, 64, 128)}, ("short",)),
+    "batch 256": Lever("half the batch", {"global_batch_size": 256, "lr": 0.15}, NESTEROV),
+    "batch 1024": Lever("twice the batch", {"global_batch_size": 1024, "lr": 0.6}, NESTEROV),
+    "lr .15": Lever("half the rate", {"lr": 0.15}, NESTEROV),
+    "lr .6": Lever("twice the rate", {"lr": 0.6}, NESTEROV),
+    "decay 1e-4": Lever("a fifth of the weight decay", {"weight_decay": 1e-4}, NESTEROV),
+    "decay 1e-3": Lever("twice the weight decay", {"weight_decay": 1e-3}, NESTEROV),
+    "muon": Lever("Muon", {"optimizer": "muon", "lr": 0.012, "weight_decay": 0.1}, NESTEROV),
+    "lookahead": Lever("lookahead", {"optimizer": "lookahead"}, NESTEROV),
+    "fast biases": Lever("batch norm's shifts 16 times as fast", {"optimizer": "fast-biases"}, NESTEROV),
+    "sam": Lever("momentum SAM", {"optimizer": "momentum-sam"}, NESTEROV),
+    "16/64/128": Lever("a first block of 16", {"widths": (16, 64, 128)}, NESTEROV),
+    "16/32/64": Lever("a wider first block", {"widths": (16, 32, 64)}, ("narrow",)),
+    "8/32/128": Lever("a wider last block", {"widths": (8, 32, 128)}, ("narrow",)),
     "nesterov": Lever("Nesterov's momentum for Muon", {"optimizer": "nesterov", "lr": 0.3, "weight_decay": 5e-4}, ("long",)),
     "muon, 256": Lever("half the batch", {"global_batch_size": 256, "lr": 0.008}, ("long",)),
     "muon, 1024": Lever("twice the batch", {"global_batch_size": 1024, "lr": 0.017}, ("long",)),
@@ -467,7 +478,8 @@ LEVERS: dict[str, Lever] = {
     ),
     "cutmix, smoothing .2": Lever("CutMix, and twice the label smoothing", {"cutmix": 0.5, "label_smoothing": 0.2}, ("ten",)),
     "pruning": Lever("InfoBatch: half of the easy images left out", patch=Pruning().patch),
-    "distilled": Lever("taught by airnet 32/96/192, 16 epochs", patch=Distillation(BASES["wide"]).patch),
+    "distilled": Lever("taught by airnet 32/96/192, 16 epochs", {}, WIDE_ENOUGH, Distillation(BASES["wide"]).patch),
+    "distilled from short": Lever("taught by airnet 24/64/128, 8 epochs", {}, ("narrow",), Distillation(BASES["short"]).patch),
     "distilled from best": Lever(
         "taught by the recipe best", patch=Distillation(RECIPES["best"].config.replace(validation_images=HELD_OUT)).patch
     ),
@@ -485,9 +497,9 @@ LEVERS: dict[str, Lever] = {
     "residual": Lever("a third convolution in each block, with a shortcut", {"model": "airnet-residual"}),
     "strided": Lever("a stride in place of the first pooling", {"model": "airnet-strided"}),
     "24/64/128": Lever("a wider first block", {"widths": (24, 64, 128)}, ("long",)),
-    "32/64/128": Lever("a first block of 32", {"widths": (32, 64, 128)}),
-    "24/64/256": Lever("a wider last block", {"widths": (24, 64, 256)}),
-    "32/96/192": Lever("wider", {"widths": (32, 96, 192)}),
+    "32/64/128": Lever("a first block of 32", {"widths": (32, 64, 128)}, WIDE_ENOUGH),
+    "24/64/256": Lever("a wider last block", {"widths": (24, 64, 256)}, WIDE_ENOUGH),
+    "32/96/192": Lever("wider", {"widths": (32, 96, 192)}, WIDE_ENOUGH),
     "fp32": Lever("float32", {"precision": "fp32"}),
     "contiguous": Lever("NCHW", {"channels_last": False}),
     "compiled": Lever("torch.compile", {"compile": True}),
@@ -512,18 +524,31 @@ def experimental() -> Generator[None]:
                 del registry[name]
 
 
-def accuracy_of(config: TrainConfig, lever: Lever, train: Split) -> float:
+@cache
+def images() -> Split:
+    folder = find_data()
+    return load_train(folder, load_info(folder))
+
+
+def start_worker(threads: int) -> None:
+    """A process that trains; Ctrl-C is the parent's to take."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_threads(TrainConfig(threads=threads))
+
+
+def accuracy_of(base: str, name: str, seed: int) -> float:
     """On the validation images, after the last epoch."""
-    config, training, held_out = split_train(config, train)
-    with lever.patch():
-        *_, (metrics, _) = train_epochs(config, training, held_out, classes=10, device=default_device())
+    lever, device = EVERY[name], default_device()
+    with experimental(), lever.patch():
+        config, training, held_out = split_train(BASES[base].replace(seed=seed, **lever.changes), images())
+        *_, (metrics, _) = train_epochs(config, training, held_out, classes=10, device=device)
     return cast(float, metrics.validation_accuracy)
 
 
-def cost_of(base: TrainConfig, changed: TrainConfig, lever: Lever, train: Split) -> float:
+def cost_of(base: TrainConfig, lever: Lever) -> float:
     """Time of an epoch over that of the base's: the mean of turns, since epochs may differ."""
     speeds: list[list[float]] = []
-    device = default_device()
+    device, train, changed = default_device(), images(), base.replace(**lever.changes)
     few = Split(train.images[: 1024 * TURN_STEPS], train.labels[: 1024 * TURN_STEPS])
     ours = train_epochs(base.replace(epochs=TURNS + 1), few, classes=10, device=device)
     with lever.patch():  # a generator begins when it is asked: both begin here, and what is patched stays in theirs
@@ -537,6 +562,7 @@ def cost_of(base: TrainConfig, changed: TrainConfig, lever: Lever, train: Split)
     return statistics.mean(mine / other for mine, other in speeds[1:])
 
 
+EVERY = {"base": Lever("the base"), **LEVERS}
 ALL = tuple(name for name in LEVERS if name != "distilled from best")
 
 
@@ -548,19 +574,37 @@ class Options:
     """
 
     base: str = "short"
-    """short (8 epochs, Nesterov), long (16 epochs, Muon, erasing), wide (long, wider), ten (wider, for ten minutes on two CPU
-    threads) or small (that recipe, on a GPU)."""
+    """short (8 epochs, Nesterov), narrow (6 epochs of a narrower network), long (16 epochs, Muon, erasing), wide (long, wider),
+    ten (wider, for ten minutes on two CPU threads) or small (that recipe, on a GPU)."""
     levers: tuple[str, ...] = ALL
     """By default all but "distilled from best", whose teacher takes days on a CPU."""
     seeds: int = 3
+    workers: int = 1
+    """Processes that train at a time, and share the CPU's threads; costs are measured afterwards, one by one."""
 
     def __post_init__(self) -> None:
         check(self.seeds >= 1, f"seeds={self.seeds}: it must be at least 1")
+        check(1 <= self.workers <= cpu_threads(), f"workers={self.workers}: from 1 to {cpu_threads()}, this machine's threads")
         one_of("base", self.base, BASES)
         for name in self.levers:
             one_of("levers", name, LEVERS)
             bases = LEVERS[name].bases or (self.base,)
             check(self.base in bases or self.levers == ALL, f"levers={name!r}: it changes {' and '.join(bases)}, not {self.base}")
+
+
+def trained(jobs: Sequence[Job], workers: int) -> Generator[tuple[Job, float]]:
+    """Each job's accuracy, as they end."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, start_worker, (cpu_threads() // workers,)) as pool:
+        futures = {pool.submit(accuracy_of, *job): job for job in jobs}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
 
 
 def page(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -569,10 +613,10 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "# What each lever gains and costs",
         "",
-        f"`python -m benchmarks.ablation --base …` on {first['machine']}; {versions}. Each is one change to the base, trained with",
-        f"the same seeds; accuracies are of {HELD_OUT:,} validation images after the last epoch, never of the test set. Gain: mean",
-        "difference to the base in points, seed by seed, ± its standard error. Cost: time of an epoch over the base's, from short",
-        "epochs in turns.",
+        f"`python -m benchmarks.ablation --base …`; {versions}. Each is one change to the base, trained with the same",
+        f"seeds; accuracies are of {HELD_OUT:,} validation images after the last epoch, never of the test set. Gain: mean",
+        "difference to the base in points, seed by seed, ± its standard error; of one seed, its noise is 1.4 times the base's",
+        "deviation over seeds. Cost: time of an epoch over the base's, from short epochs in turns.",
     ]
     for name, base in BASES.items():
         mine = [row for row in rows if row["base"] == name]
@@ -586,7 +630,9 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
             f"## {name}: {network}, {base.optimizer}, {base.epochs} epochs, erasing in {base.erase:.0%} of the images",
             "",
         ]
-        lines += [f"The base reaches {mean:.2f} % (seeds: {len(plain)}; {mine[0]['precision']}).", ""]
+        deviation = f" ± {100 * statistics.stdev(plain.values()):.2f}" if len(plain) > 1 else ""
+        where = f"{mine[0]['precision']}, on {mine[0]['machine']}"
+        lines += [f"The base reaches {mean:.2f}{deviation} % (seeds: {len(plain)}; {where}).", ""]
         lines += [line for note in dict.fromkeys(row["note"] for row in mine if "note" in row) for line in (note, "")]
         lines += ["| lever | what | seeds | accuracy, % | gain | cost |", "|---|---|---:|---:|---:|---:|"]
         table: list[tuple[float, str]] = []
@@ -597,8 +643,9 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
             gains = [100 * (row["accuracy"] - plain[row["seed"]]) for row in found]
             error = f" ± {statistics.stdev(gains) / len(gains) ** 0.5:.2f}" if len(gains) > 1 else ""
             accuracy = 100 * statistics.mean(row["accuracy"] for row in found)
-            costs = [row["cost"] for row in found if row["cost"] is not None]
-            cells = (lever, what.about, len(found), f"{accuracy:.2f}", f"{statistics.mean(gains):+.2f}{error}", f"{costs[0]:.2f}")
+            cost = next((f"{row['cost']:.2f}" for row in found if row["cost"] is not None), "–")
+            gain = f"{statistics.mean(gains):+.2f}{error}"
+            cells = (lever, what.about, len(found), f"{accuracy:.2f}", gain, cost)
             table.append((-statistics.mean(gains), f"| {' | '.join(map(str, cells))} |"))
         lines += [line for _, line in sorted(table)]
     return "\n".join([*lines, ""])
@@ -606,11 +653,9 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def main(options: Options) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    set_threads(TrainConfig())
-    folder = find_data()
-    train = load_train(folder, load_info(folder))
     rows: list[dict[str, Any]] = read_json(ROWS) if ROWS.exists() else []
-    precision = resolve(BASES[options.base], default_device()).precision
+    base = BASES[options.base]
+    precision = resolve(base, default_device()).precision
     others = {row["precision"] for row in rows if row["base"] == options.base} - {precision}
     check(
         not others,
@@ -618,27 +663,30 @@ def main(options: Options) -> None:
         "their differences would not be the lever's; go on where it trains alike, or take those rows out",
     )
     known = {(row["base"], row["lever"], row["seed"]) for row in rows}
-    mine = [name for name in options.levers if not LEVERS[name].bases or options.base in LEVERS[name].bases]
-    every = {"base": Lever("the base")} | {name: LEVERS[name] for name in mine}
-    left = [(seed, name) for seed in range(options.seeds) for name in every if (options.base, name, seed) not in known]
-    with Progress(console=console) as progress, experimental():
-        for seed, name in progress.track(left, description="levers"):
-            lever, base = every[name], BASES[options.base].replace(seed=seed)
-            config = base.replace(**lever.changes)
-            row = {
-                "base": options.base,
-                "lever": name,
-                "seed": seed,
-                "accuracy": accuracy_of(config, lever, train),
-                "cost": None if seed or name == "base" else round(cost_of(base, config, lever, train), 2),
-                "precision": precision,
-                "machine": hardware(),
-                "versions": {name: environment()["versions"].get(name) for name in ("python", "torch")},
-            }
-            console.print(f"{name}, seed {seed}: {row['accuracy']:.2%}, cost {row['cost']}")
-            rows.append(row)
-            write_json(ROWS, rows)
-            write_atomic(RESULTS / "ablation.md", page(rows))
+    same = [name for name in options.levers if LEVERS[name].changes == {"precision": precision}]  # changes nothing here
+    mine = [name for name in options.levers if name not in same and options.base in (LEVERS[name].bases or BASES)]
+    left = [(options.base, name, seed) for seed in range(options.seeds) for name in ("base", *mine)]
+    left = [job for job in left if job not in known]
+
+    def keep() -> None:
+        write_json(ROWS, rows)
+        write_atomic(RESULTS / "ablation.md", page(rows))
+
+    with Progress(console=console) as progress:
+        for (name, lever, seed), accuracy in progress.track(trained(left, options.workers), len(left), description="levers"):
+            machine, versions = hardware(), {name: environment()["versions"].get(name) for name in ("python", "torch")}
+            row = {"base": name, "lever": lever, "seed": seed, "accuracy": accuracy, "cost": None, "precision": precision}
+            rows.append(row | {"machine": machine, "versions": versions})
+            console.print(f"{lever}, seed {seed}: {accuracy:.2%}")
+            keep()
+        set_threads(TrainConfig())
+        unpriced = [
+            row for row in rows if row["base"] == options.base and row["lever"] in mine and row["seed"] == 0 and row["cost"] is None
+        ]
+        with experimental():
+            for row in progress.track(unpriced, description="costs"):
+                row["cost"] = round(cost_of(base, LEVERS[row["lever"]]), 2)
+                keep()
     console.print(page(rows))
 
 

@@ -3,11 +3,12 @@
 Two measurements. Curves: each recipe and seed is trained whole, resumably, in runs/time-to-accuracy; the validation images, where
 the recipe holds any out, give its accuracy after every epoch, the test images, once, at the end. Rates: the recipes take turns of
 some seconds, and with them report C's own way, its network in a plain float32 loop. Seconds are epochs times the median turn's, so
-they compare although the machine is shared. What a CPU and what a GPU found stand side by side. Writes docs/results/accuracy.json
-and .md, and docs/images/accuracy.png.
+they compare although the machine is shared. A CPU's curves serve every CPU, each with rates of its own; what a GPU found stands
+beside. Writes docs/results/accuracy.json and .md, and a picture for each machine.
 """
 
 import dataclasses
+import re
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -32,21 +33,21 @@ from fmnist.evaluate import compute_logits
 from fmnist.loop import start_training, train_epochs
 from fmnist.models import count_parameters
 from fmnist.plan import measure_speed
-from fmnist.plots import color, figure, save_figure
+from fmnist.plots import color, figure, line, save_figure
 from fmnist.recipes import RECIPES
 from fmnist.run import environment, read_json, write_atomic, write_json
 from fmnist.train import train_in
 
 RESULTS = Path("docs/results")
 FOUND = RESULTS / "accuracy.json"
-PICTURE = Path("docs/images/accuracy.png")
+PICTURES = Path("docs/images")
 RUNS = Path("runs/time-to-accuracy")
 MARKS = (0.90, 0.91, 0.92, 0.93, 0.9304, 0.94)
 """93.04 % is the best test accuracy that a report gives (C)."""
 HELD_OUT = ", 5,000 held out"
 TURNS, TURN_S = 9, 3.0
 REFERENCE_GFLOPS = 185.0
-"""bf16 matrix products of the machine that the goals were set on: seconds are also given as it would have needed them."""
+"""Matrix products (bf16) of the machine that the goals were set on: seconds are also given as it would have needed them."""
 OWN_WAY = "report C's own way"
 OWN_EPOCHS, OWN_BATCH, OWN_LR, OWN_STEPS = 12, 128, 1e-3, 3
 
@@ -154,42 +155,58 @@ def by_recipe(curves: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str
     return {name: [row for row in curves if row["recipe"] == name] for name in dict.fromkeys(row["recipe"] for row in curves)}
 
 
-def section(device: str, timed: Mapping[str, Any], curves: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The table of one kind of device."""
+def curves_on(timed: Mapping[str, Any], curves: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of the machine's kind of device whose speed was measured on it."""
+    return [
+        row
+        for row in curves
+        if row["device"] == timed["device"] and row["recipe"].removesuffix(HELD_OUT) in timed["rates"].keys() - {OWN_WAY}
+    ]
+
+
+def picture_of(name: str) -> Path:
+    return PICTURES / f"accuracy-{re.sub(r'[^a-z0-9]+', '-', name.lower())}.png"
+
+
+def section(name: str, timed: Mapping[str, Any], curves: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The table of one machine."""
     speeds: dict[str, float] = timed["rates"]
+    device = timed["device"]
     own = OWN_EPOCHS * 60_000 / speeds[OWN_WAY]
     versions = ", ".join(f"{name} {version}" for name, version in timed["versions"].items())
     marks = " | ".join(f"{100 * mark:g} %" for mark in MARKS)
     there = "there | " if device == "cpu" else ""
     lines = [
         "",
-        f"## {timed['machine']}",
+        f"## {name}",
         "",
-        f"{versions}. bf16 matrix products run at {timed['bf16_gflops']:,.0f} GFLOP/s"
+        f"{versions}. {timed['precision']} matrix products run at {timed['gflops']:,.0f} GFLOP/s"
         + (
-            f", {timed['bf16_gflops'] / REFERENCE_GFLOPS:.2f} times as fast as where the goals were set: *there*, a training"
+            f", {timed['gflops'] / REFERENCE_GFLOPS:.2f} times as fast as bf16's where the goals were set: *there*, a training"
             " needs so many times its seconds."
             if device == "cpu"
             else "."
         ),
         f"R{OWN_WAY[1:]}: {speeds[OWN_WAY]:,.0f} images/s, so {own:,.0f} s for the 93.04 % it gives.",
         "",
+        f"![Accuracy against seconds](../images/{picture_of(name).name})",
+        "",
         f"| recipe | parameters | epochs | seeds | test, % | mirror image too | images/s | all, s | {there}C's own ÷ | {marks} |",
         f"|---|---:|---:|---:|---:|---:|---:|---:|{'---:|' * (device == 'cpu')}---:|{'---:|' * len(MARKS)}",
     ]
-    for name, mine in by_recipe(curves).items():
+    for name, mine in by_recipe(curves_on(timed, curves)).items():
         epochs = max(len(row["accuracies"]) for row in mine)
         whole = statistics.mean(len(row["accuracies"]) * epoch_seconds(row, speeds) for row in mine)
         cells = [
             name,
             f"{mine[0]['parameters']:,}",
             f"{epochs}" if epochs == mine[0]["epochs_of"] else f"**{epochs} of {mine[0]['epochs_of']}**",
-            str(len(mine)),
+            f"{len(mine)}" + "".join(f" ({other})" for other in sorted({row["precision"] for row in mine} - {timed["precision"]})),
             mean_and_deviation([100 * row["test_accuracy"] for row in mine]),
             mean_and_deviation([100 * row["test_accuracy_flips"] for row in mine]),
             f"{speeds[name.removesuffix(HELD_OUT)]:,.0f}",
             f"{whole:,.1f}" if whole < 100 else f"{whole:,.0f}",
-            *([f"{whole * timed['bf16_gflops'] / REFERENCE_GFLOPS:,.0f}"] if device == "cpu" else []),
+            *([f"{whole * timed['gflops'] / REFERENCE_GFLOPS:,.0f}"] if device == "cpu" else []),
             f"{own / whole:.1f}",
         ]
         for mark in MARKS:
@@ -200,7 +217,8 @@ def section(device: str, timed: Mapping[str, Any], curves: Sequence[Mapping[str,
     if device == "cuda":
         lines += ["", "Apart from that, before the first epoch's end, compiling and warming up included, s:", ""]
         lines += [
-            f"- {name}: {mean_and_deviation([row['first_epoch_s'] for row in mine])}" for name, mine in by_recipe(curves).items()
+            f"- {name}: {mean_and_deviation([row['first_epoch_s'] for row in mine])}"
+            for name, mine in by_recipe(curves_on(timed, curves)).items()
         ]
     return lines
 
@@ -215,30 +233,27 @@ def page(found: Mapping[str, Any]) -> str:
         "of a plain loop over torchvision's data) follow each other; the last columns say when the validation images first gave so",
         "much: the mean over the seeds that reach it (how many, if not all). A recipe that trains on all images has none: one",
         "run more, with 5,000 held out, has its curve.",
-        "*4 of 12* epochs: a network too big for this machine, trained for fewer than its report did.",
-        "",
-        f"![Accuracy against seconds](../images/{PICTURE.name})",
+        "**4 of 12** epochs: a network too big for this machine, trained for fewer than its report did. Seeds (bf16): trained in",
+        "another precision than the speed is of, elsewhere.",
     ]
-    for device, timed in found["timed"].items():
-        lines += section(device, timed, [row for row in found["curves"] if row["device"] == device])
+    for name, timed in found["timed"].items():
+        lines += section(name, timed, found["curves"])
     return "\n".join([*lines, ""])
 
 
-def draw(found: Mapping[str, Any]) -> None:
-    """Accuracy against seconds, the mean over the seeds; what a GPU trained dashed. A star: nothing held out, so the test's."""
-    fig, axes = figure("Accuracy against seconds of training", "seconds of training", "validation accuracy, %", (8, 4.6))
-    number = 0
-    for device, timed in found["timed"].items():
-        for name, mine in by_recipe([row for row in found["curves"] if row["device"] == device]).items():
-            epochs = len(mine[0]["accuracies"])
-            seconds = [epoch * epoch_seconds(mine[0], timed["rates"]) for epoch in range(1, epochs + 1)]
-            look: dict[str, Any] = {"color": color(number), "label": name if device == "cpu" else f"{name} (GPU)"}
-            number += 1
-            if mine[0]["accuracies"][0] is None:  # its curve is that of the run with some held out
-                axes.plot(seconds[-1:], [100 * statistics.mean(row["test_accuracy"] for row in mine)], "*", markersize=11, **look)
-                continue
-            several = [100 * statistics.mean(values) for values in zip(*(row["accuracies"] for row in mine), strict=False)]
-            axes.plot(seconds[: len(several)], several, linestyle="-" if device == "cpu" else "--", marker=".", **look)
+def draw(name: str, timed: Mapping[str, Any], curves: Sequence[Mapping[str, Any]]) -> None:
+    """Accuracy against seconds, the mean over the seeds. A star: nothing held out, so the test's."""
+    title = f"Accuracy against seconds of training: {name}"
+    fig, axes = figure(title, "seconds of training", "validation accuracy, %", (8, 4.6))
+    for number, (recipe, mine) in enumerate(by_recipe(curves_on(timed, curves)).items()):
+        epochs = len(mine[0]["accuracies"])
+        seconds = [epoch * epoch_seconds(mine[0], timed["rates"]) for epoch in range(1, epochs + 1)]
+        look: dict[str, Any] = {"color": color(number), "label": recipe}
+        if mine[0]["accuracies"][0] is None:  # its curve is that of the run with some held out
+            axes.plot(seconds[-1:], [100 * statistics.mean(row["test_accuracy"] for row in mine)], "*", markersize=11, **look)
+            continue
+        several = [100 * statistics.mean(values) for values in zip(*(row["accuracies"] for row in mine), strict=False)]
+        axes.plot(seconds[: len(several)], several, marker=".", linestyle=line(number), **look)
     axes.axhline(93.04, color="#777777", linewidth=1)
     axes.annotate(
         "93.04, the best report's test accuracy", (0.01, 93.04), (0, 3), ("axes fraction", "data"), "offset points", fontsize=8
@@ -246,8 +261,8 @@ def draw(found: Mapping[str, Any]) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.set_ylim(bottom=80)
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
-    save_figure(fig, PICTURE)
+    axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    save_figure(fig, picture_of(name))
 
 
 def main(options: Options) -> None:
@@ -266,19 +281,21 @@ def main(options: Options) -> None:
                 found["curves"].append(curve(name, seed, everything, test, info, console))
                 write_json(FOUND, found)
     names = list(dict.fromkeys(row["recipe"].removesuffix(HELD_OUT) for row in found["curves"] if row["device"] == device.type))
-    timed: dict[str, Any] = found["timed"].get(device.type, {"rates": {}, "machine": ""})
-    if {*names, OWN_WAY} - set(timed["rates"]) or timed["machine"] != hardware():
+    precision = resolve(TrainConfig(), device).precision
+    machine = f"{hardware()}, {precision}"
+    if {*names, OWN_WAY} - set(found["timed"].get(machine, {"rates": ()})["rates"]):
         set_threads(TrainConfig())
         with Progress(console=console) as progress:
             speeds = rates(names, everything, test, progress)
-        found["timed"][device.type] = {
-            "machine": hardware(),
+        found["timed"][machine] = {
+            "device": device.type,
+            "precision": precision,
             "rates": speeds,
-            "bf16_gflops": round(matmul_peak("bf16", device) / 1e9, 1),
+            "gflops": round(matmul_peak(precision, device) / 1e9, 1),
             "versions": {name: environment()["versions"].get(name) for name in ("python", "torch", "torchvision")},
         }
         write_json(FOUND, found)
-    draw(found)
+    draw(machine, found["timed"][machine], found["curves"])
     write_atomic(RESULTS / "accuracy.md", page(found))
     console.print(page(found))
 
