@@ -245,6 +245,10 @@ def _lookahead(parameters: Parameters, config: TrainConfig) -> list[Optimizer]:
     return [Lookahead(grouped(parameters, config), config.lr, config.momentum, nesterov=True)]
 
 
+def _unfused(parameters: Parameters, config: TrainConfig) -> list[Optimizer]:
+    return [SGD(grouped(parameters, config), config.lr, config.momentum, nesterov=True, fused=False, foreach=False)]
+
+
 def _fast_biases(parameters: Parameters, config: TrainConfig) -> list[Optimizer]:
     """Batch norm's shifts and scales learn 16 times as fast, by their gradients, since all follow one rate."""
     for parameter in parameters:
@@ -441,6 +445,7 @@ LEVERS: dict[str, Lever] = {
     "lookahead": Lever("lookahead", {"optimizer": "lookahead"}, NESTEROV),
     "fast biases": Lever("batch norm's shifts 16 times as fast", {"optimizer": "fast-biases"}, NESTEROV),
     "sam": Lever("momentum SAM", {"optimizer": "momentum-sam"}, NESTEROV),
+    "unfused": Lever("the optimiser's operations one by one", {"optimizer": "unfused"}, NESTEROV),
     "16/64/128": Lever("a first block of 16", {"widths": (16, 64, 128)}, NESTEROV),
     "16/32/64": Lever("a wider first block", {"widths": (16, 32, 64)}, ("narrow",)),
     "8/32/128": Lever("a wider last block", {"widths": (8, 32, 128)}, ("narrow",)),
@@ -512,6 +517,7 @@ def experimental() -> Generator[None]:
     optimizers: dict[str, Callable[[Parameters, TrainConfig], list[Optimizer]]] = {
         "lookahead": _lookahead,
         "fast-biases": _fast_biases,
+        "unfused": _unfused,
         "momentum-sam": _momentum_sam,
     }
     MODELS.update(NETWORKS)

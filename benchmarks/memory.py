@@ -111,7 +111,7 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
         mine = {row["batch"]: row for row in rows if row["model"] == name}
         cells = [
             name,
-            first["precision"],
+            " and ".join(dict.fromkeys(row["precision"] for row in mine.values())),
             *(f"{mine[batch]['mib']:,.0f}" if batch in mine else "–" for batch in batches),
             f"{max(row['growth'] for row in mine.values()):+,.0f}",
         ]
