@@ -31,8 +31,8 @@ test-cluster: $(READY)
 gpu-cluster: $(READY)
 	$(PY) -m benchmarks.gpu
 
-# Speed and accuracy where there is a GPU, in parts of a few minutes that add up in docs/results: make gpu PART=1. Needs no Ray;
-# PY=python3 takes a Python that has what they import already (part 7: pytorch-lightning too).
+# Speed and accuracy where there is a GPU, in parts that add up in docs/results: make gpu PART=1. Each goes on where it stopped, and
+# stops after eight minutes. Needs no Ray; PY=python3 takes a Python that has what they import (part 7: pytorch-lightning too).
 PART ?= 1
 GPU_1 := time_to_accuracy --recipes gpu-94 gpu-95 --seeds 5
 GPU_2 := time_to_accuracy --recipes small --seeds 1
@@ -47,7 +47,8 @@ GPU_10 := ablation --base small --levers --seeds 1
 GPU_11 := ablation --base small --levers "distilled from best" --seeds 1
 gpu: $(if $(filter $(VENV)/%,$(PY)),$(READY))
 	$(if $(GPU_$(PART)),,$(error PART=$(PART): it must be from 1 to 11))
-	$(PY) -m benchmarks.$(GPU_$(PART))
+	timeout --foreground --signal INT 480 $(PY) -m benchmarks.$(GPU_$(PART)) || { [ $$? = 124 ] && \
+		echo "eight minutes are over; what was measured is kept, and make gpu PART=$(PART) goes on"; }
 
 # Every network, width and ensemble through export and verification: about an hour.
 verify-zoo: $(READY)

@@ -3,7 +3,7 @@
 Every lever is one change to the base, trained with the same seeds; the gain is the mean difference, seed by seed, in validation
 accuracy after the last epoch. The cost is the time of an epoch over that of the base's, from short epochs in turns, on the idle
 machine. Levers that are no option of TrainConfig live here, as entries of the registries or in place of a part of the loop, until
-one pays. Goes on where it stopped. Writes docs/results/ablation.json and .md.
+one pays. Goes on where it stopped. Writes docs/results/ablation.md, and a JSON for each base.
 """
 
 import dataclasses
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 import fmnist.loop
+from benchmarks.pages import unmeasured
 from fmnist.augment import FLIP, Augmentation, ImageTable, generator
 from fmnist.checkpoint import load_state, save_state
 from fmnist.cli import command
@@ -43,7 +44,6 @@ from fmnist.recipes import RECIPES, muon
 from fmnist.run import RUNS, environment, read_json, write_atomic, write_json
 
 RESULTS = Path("docs/results")
-ROWS = RESULTS / "ablation.json"
 HELD_OUT = 10_000
 BASES = {
     "short": TrainConfig(epochs=8, validation_images=HELD_OUT),
@@ -57,6 +57,7 @@ BASES = {
 with Muon, the same on a wider network, ten minutes' worth on two CPU threads, and the recipe small, which wants a GPU."""
 NESTEROV = ("short", "narrow")
 WIDE_ENOUGH = ("short", "long", "wide", "ten", "small")
+ROWS = {base: RESULTS / f"ablation_{base}.json" for base in BASES}
 TEACHERS = RUNS / "ablation"
 TURNS, TURN_STEPS = 5, 4
 """Of the costs: epochs of so many steps."""
@@ -613,87 +614,91 @@ def trained(jobs: Sequence[Job], workers: int) -> Generator[tuple[Job, float]]:
             raise
 
 
-def page(rows: Sequence[Mapping[str, Any]]) -> str:
-    first = rows[0]
-    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
+def page() -> str:
+    """Of all bases that have rows."""
     lines = [
         "# What each lever gains and costs",
         "",
-        f"`python -m benchmarks.ablation --base …`; {versions}. Each is one change to the base, trained with the same",
+        "`python -m benchmarks.ablation --base …`. Each is one change to the base, trained with the same",
         f"seeds; accuracies are of {HELD_OUT:,} validation images after the last epoch, never of the test set. Gain: mean",
         "difference to the base in points, seed by seed, ± its standard error; of one seed, its noise is 1.4 times the base's",
         "deviation over seeds. Cost: time of an epoch over the base's, from short epochs in turns.",
     ]
-    for name, base in BASES.items():
-        mine = [row for row in rows if row["base"] == name]
-        plain = {row["seed"]: row["accuracy"] for row in mine if row["lever"] == "base"}
-        if not plain:
-            continue
-        mean = 100 * statistics.mean(plain.values())
-        network = f"{base.model} {'/'.join(map(str, base.widths))}".strip()
-        lines += [
-            "",
-            f"## {name}: {network}, {base.optimizer}, {base.epochs} epochs, erasing in {base.erase:.0%} of the images",
-            "",
-        ]
-        deviation = f" ± {100 * statistics.stdev(plain.values()):.2f}" if len(plain) > 1 else ""
-        where = f"{mine[0]['precision']}, on {mine[0]['machine']}"
-        lines += [f"The base reaches {mean:.2f}{deviation} % (seeds: {len(plain)}; {where}).", ""]
-        lines += [line for note in dict.fromkeys(row["note"] for row in mine if "note" in row) for line in (note, "")]
-        lines += ["| lever | what | seeds | accuracy, % | gain | cost |", "|---|---|---:|---:|---:|---:|"]
-        table: list[tuple[float, str]] = []
-        for lever, what in LEVERS.items():
-            found = [row for row in mine if row["lever"] == lever and row["seed"] in plain]
-            if not found:
-                continue
-            gains = [100 * (row["accuracy"] - plain[row["seed"]]) for row in found]
-            error = f" ± {statistics.stdev(gains) / len(gains) ** 0.5:.2f}" if len(gains) > 1 else ""
-            accuracy = 100 * statistics.mean(row["accuracy"] for row in found)
-            cost = next((f"{row['cost']:.2f}" for row in found if row["cost"] is not None), "–")
-            gain = f"{statistics.mean(gains):+.2f}{error}"
-            cells = (lever, what.about, len(found), f"{accuracy:.2f}", gain, cost)
-            table.append((-statistics.mean(gains), f"| {' | '.join(map(str, cells))} |"))
-        lines += [line for _, line in sorted(table)]
+    for name, path in ROWS.items():
+        lines += section(name, read_json(path)) if path.exists() else []
+    if not ROWS["small"].exists():
+        lines += unmeasured({"small": "make gpu PART=10", "small, taught by the recipe best": "make gpu PART=11"})
     return "\n".join([*lines, ""])
+
+
+def section(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The table of one base."""
+    base, plain = BASES[name], {row["seed"]: row["accuracy"] for row in rows if row["lever"] == "base"}
+    if not plain:
+        return []
+    network = f"{base.model} {'/'.join(map(str, base.widths))}".strip()
+    deviation = f" ± {100 * statistics.stdev(plain.values()):.2f}" if len(plain) > 1 else ""
+    versions = ", ".join(f"{name} {version}" for name, version in rows[0]["versions"].items())
+    lines = [
+        "",
+        f"## {name}: {network}, {base.optimizer}, {base.epochs} epochs, erasing in {base.erase:.0%} of the images",
+        "",
+        f"The base reaches {100 * statistics.mean(plain.values()):.2f}{deviation} % (seeds: {len(plain)}). {rows[0]['machine']},",
+        f"{rows[0]['precision']}; {versions}.",
+        "",
+        *(line for note in dict.fromkeys(row["note"] for row in rows if "note" in row) for line in (note, "")),
+        "| lever | what | seeds | accuracy, % | gain | cost |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    table: list[tuple[float, str]] = []
+    for lever, what in LEVERS.items():
+        found = [row for row in rows if row["lever"] == lever and row["seed"] in plain]
+        if not found:
+            continue
+        gains = [100 * (row["accuracy"] - plain[row["seed"]]) for row in found]
+        error = f" ± {statistics.stdev(gains) / len(gains) ** 0.5:.2f}" if len(gains) > 1 else ""
+        accuracy = 100 * statistics.mean(row["accuracy"] for row in found)
+        cost = next((f"{row['cost']:.2f}" for row in found if row["cost"] is not None), "–")
+        cells = (lever, what.about, len(found), f"{accuracy:.2f}", f"{statistics.mean(gains):+.2f}{error}", cost)
+        table.append((-statistics.mean(gains), f"| {' | '.join(map(str, cells))} |"))
+    return [*lines, *(line for _, line in sorted(table))]
 
 
 def main(options: Options) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    rows: list[dict[str, Any]] = read_json(ROWS) if ROWS.exists() else []
-    base = BASES[options.base]
+    base, path = BASES[options.base], ROWS[options.base]
+    rows: list[dict[str, Any]] = read_json(path) if path.exists() else []
     precision = resolve(base, default_device()).precision
-    others = {row["precision"] for row in rows if row["base"] == options.base} - {precision}
+    others = {row["precision"] for row in rows} - {precision}
     check(
         not others,
-        f"base={options.base!r}: {ROWS} has rows of it in {', '.join(others)}, and here it trains in {precision}: "
-        "their differences would not be the lever's; go on where it trains alike, or take those rows out",
+        f"base={options.base!r}: {path} is in {', '.join(others)}, and here it would train in {precision}: "
+        "their differences would not be the lever's; go on where it trains alike, or move that file away",
     )
-    known = {(row["base"], row["lever"], row["seed"]) for row in rows}
+    known = {(row["lever"], row["seed"]) for row in rows}
     same = [name for name in options.levers if LEVERS[name].changes == {"precision": precision}]  # changes nothing here
     mine = [name for name in options.levers if name not in same and options.base in (LEVERS[name].bases or BASES)]
-    left = [(options.base, name, seed) for seed in range(options.seeds) for name in ("base", *mine)]
-    left = [job for job in left if job not in known]
+    every = [(name, seed) for seed in range(options.seeds) for name in ("base", *mine)]
+    left = [(options.base, *each) for each in every if each not in known]
 
     def keep() -> None:
-        write_json(ROWS, rows)
-        write_atomic(RESULTS / "ablation.md", page(rows))
+        write_json(path, rows)
+        write_atomic(RESULTS / "ablation.md", page())
 
     with Progress(console=console) as progress:
-        for (name, lever, seed), accuracy in progress.track(trained(left, options.workers), len(left), description="levers"):
-            machine, versions = hardware(), {name: environment()["versions"].get(name) for name in ("python", "torch")}
-            row = {"base": name, "lever": lever, "seed": seed, "accuracy": accuracy, "cost": None, "precision": precision}
-            rows.append(row | {"machine": machine, "versions": versions})
+        for (_, lever, seed), accuracy in progress.track(trained(left, options.workers), len(left), description="levers"):
+            row = {"lever": lever, "seed": seed, "accuracy": accuracy, "cost": None, "precision": precision}
+            versions = {name: environment()["versions"].get(name) for name in ("python", "torch")}
+            rows.append(row | {"machine": hardware(), "versions": versions})
             console.print(f"{lever}, seed {seed}: {accuracy:.2%}")
             keep()
         set_threads(TrainConfig())
-        unpriced = [
-            row for row in rows if row["base"] == options.base and row["lever"] in mine and row["seed"] == 0 and row["cost"] is None
-        ]
+        unpriced = [row for row in rows if row["lever"] in mine and row["seed"] == 0 and row["cost"] is None]
         with experimental():
             for row in progress.track(unpriced, description="costs"):
                 row["cost"] = round(cost_of(base, LEVERS[row["lever"]]), 2)
                 keep()
-    console.print(page(rows))
+    console.print(page())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Each measurement is a process of its own: what it takes above what it had before. On a GPU PyTorch's own count of what is
 allocated, on a CPU the kernel's high-water mark (Linux). Growth is what a few more epochs add: it shows a leak. Goes on where it
-stopped. Writes docs/results/memory.json and .md.
+stopped. Writes docs/results/memory.md, with what a CPU and what a GPU found in a JSON each.
 """
 
 import json
@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from benchmarks.pages import unmeasured
 from fmnist.cli import command
 from fmnist.config import TrainConfig
 from fmnist.data import find_data, load_info, load_train
@@ -31,7 +32,8 @@ from fmnist.models import MODELS
 from fmnist.run import environment, read_json, write_atomic, write_json
 
 RESULTS = Path("docs/results")
-ROWS = RESULTS / "memory.json"
+COMMANDS = {"cpu": "python -m benchmarks.memory", "cuda": "make gpu PART=8"}
+ROWS = {device: RESULTS / f"memory_{device}.json" for device in COMMANDS}
 EPOCHS, STEPS = 4, 3
 """Short ones: memory is the same in all; growth is from the less of the first two to the less of the last two, since what the
 allocator keeps comes and goes."""
@@ -90,18 +92,29 @@ def measure(name: str, batch: int) -> dict[str, float]:
     return {"mib": round((peak(device) - before) / MIB, 1), "growth": 0.0}
 
 
-def page(rows: Sequence[Mapping[str, Any]]) -> str:
-    first = rows[0]
-    batches = sorted({row["batch"] for row in rows})
-    machines = " and ".join(dict.fromkeys(row["machine"] for row in rows))
-    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
+def page() -> str:
+    """Of all that was found so far."""
     lines = [
         "# Memory",
         "",
-        f"`python -m benchmarks.memory` on {machines}; {versions}. MiB above what the process has with the data loaded and",
-        f"the network built (some hundreds for PyTorch, 52 for the images). Evaluating: in batches of {EVALUATION_BATCH:,}, as",
-        "validation does. Growth: from the less after the first two epochs to the less after the last two, the largest of all",
-        "batches; what does not stay near 0 would be a leak.",
+        "`python -m benchmarks.memory`: MiB above what the process has with the data loaded and the network built (some",
+        f"hundreds for PyTorch, 52 for the images). Evaluating: in batches of {EVALUATION_BATCH:,}, as validation does. Growth:",
+        "from the less after the first two epochs to the less after the last two, the largest of all batches; what does not stay",
+        "near 0 would be a leak.",
+    ]
+    for device, path in ROWS.items():
+        lines += section(read_json(path)) if path.exists() else unmeasured({"memory of every network": COMMANDS[device]}, device)
+    return "\n".join([*lines, ""])
+
+
+def section(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The table of one kind of device."""
+    batches = sorted({row["batch"] for row in rows})
+    lines = [
+        "",
+        f"## {' and '.join(dict.fromkeys(row['machine'] for row in rows))}",
+        "",
+        f"{', '.join(f'{name} {version}' for name, version in rows[0]['versions'].items())}.",
         "",
         *(line for note in dict.fromkeys(row["note"] for row in rows if "note" in row) for line in (note, "")),
         f"| network | precision | {' | '.join(f'batch {batch:,}' if batch else 'evaluating' for batch in batches)} | growth |",
@@ -116,14 +129,15 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{max(row['growth'] for row in mine.values()):+,.0f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+    return lines
 
 
 def main(options: Options) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    rows: list[dict[str, Any]] = read_json(ROWS) if ROWS.exists() else []
-    known = {(row["model"], row["batch"]): row for row in rows}
     device = default_device()
+    path = ROWS[device.type]
+    rows: list[dict[str, Any]] = read_json(path) if path.exists() else []
+    known = {(row["model"], row["batch"]): row for row in rows}
     room = (torch.cuda.mem_get_info()[0] if device.type == "cuda" else psutil.virtual_memory().available) / MIB
     with Progress(console=console) as progress:
         for name, batch in progress.track(list(product(options.models, (0, *sorted(options.batches)))), description="networks"):
@@ -143,10 +157,9 @@ def main(options: Options) -> None:
                 "versions": {name: environment()["versions"].get(name) for name in ("python", "torch")},
             }
             console.print(f"{name}, batch {batch}: {known[name, batch]['mib']:,.0f} MiB")
-            write_json(ROWS, list(known.values()))
-    text = page(list(known.values()))
-    write_atomic(RESULTS / "memory.md", text)
-    console.print(text)
+            write_json(path, list(known.values()))
+            write_atomic(RESULTS / "memory.md", page())
+    console.print(page())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Two measurements. Curves: each recipe and seed is trained whole, resumably, in r
 the recipe holds any out, give its accuracy after every epoch, the test images, once, at the end. Rates: the recipes take turns of
 some seconds, and with them report C's own way, its network in a plain float32 loop. Seconds are epochs times the median turn's, so
 they compare although the machine is shared. A CPU's curves serve every CPU, each with rates of its own; what a GPU found stands
-beside. Writes docs/results/accuracy.json and .md, and a picture for each machine.
+beside. Writes docs/results/accuracy/, a JSON for each curve and each machine's rates, accuracy.md, and a picture for each machine.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.optim import Adam
 
+from benchmarks.pages import unmeasured
 from benchmarks.train_speed import matmul_peak, reports_speed, usual_loader, write_for_torchvision
 from fmnist.checkpoint import load_checkpoint
 from fmnist.cli import command
@@ -39,12 +40,14 @@ from fmnist.run import environment, read_json, write_atomic, write_json
 from fmnist.train import train_in
 
 RESULTS = Path("docs/results")
-FOUND = RESULTS / "accuracy.json"
+FOUND = RESULTS / "accuracy"
 PICTURES = Path("docs/images")
 RUNS = Path("runs/time-to-accuracy")
 MARKS = (0.90, 0.91, 0.92, 0.93, 0.9304, 0.94)
 """93.04 % is the best test accuracy that a report gives (C)."""
 HELD_OUT = ", 5,000 held out"
+GPU_PARTS = {"gpu-94": 1, "gpu-95": 1, "small": 3, "best": 6}
+"""What waits for a GPU, and the part of `make gpu` that measures all its seeds."""
 TURNS, TURN_S = 9, 3.0
 REFERENCE_GFLOPS = 185.0
 """Matrix products (bf16) of the machine that the goals were set on: seconds are also given as it would have needed them."""
@@ -164,8 +167,22 @@ def curves_on(timed: Mapping[str, Any], curves: Sequence[Mapping[str, Any]]) -> 
     ]
 
 
-def picture_of(name: str) -> Path:
-    return PICTURES / f"accuracy-{re.sub(r'[^a-z0-9]+', '-', name.lower())}.png"
+def slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())
+
+
+def read_curves() -> list[dict[str, Any]]:
+    """Of all machines, in the order of the recipes."""
+    order = list(RECIPES)
+    return sorted(
+        (read_json(path) for path in FOUND.glob("curve-*.json")),
+        key=lambda row: (order.index(row["recipe"].removesuffix(HELD_OUT)), row["recipe"], row["seed"]),
+    )
+
+
+def read_rates() -> dict[str, dict[str, Any]]:
+    """By machine."""
+    return {found["machine"]: found for path in sorted(FOUND.glob("rates-*.json")) for found in [read_json(path)]}
 
 
 def section(name: str, timed: Mapping[str, Any], curves: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -223,7 +240,7 @@ def section(name: str, timed: Mapping[str, Any], curves: Sequence[Mapping[str, A
     return lines
 
 
-def page(found: Mapping[str, Any]) -> str:
+def page(machines: Mapping[str, Mapping[str, Any]], curves: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "# Accuracy, and the time it takes",
         "",
@@ -236,9 +253,15 @@ def page(found: Mapping[str, Any]) -> str:
         "**4 of 12** epochs: a network too big for this machine, trained for fewer than its report did. Seeds (bf16): trained in",
         "another precision than the speed is of, elsewhere.",
     ]
-    for name, timed in found["timed"].items():
-        lines += section(name, timed, found["curves"])
+    for name, timed in machines.items():
+        lines += section(name, timed, curves)
+    measured = {row["recipe"] for row in curves if row["device"] == "cuda"}
+    lines += unmeasured({name: f"make gpu PART={part}" for name, part in GPU_PARTS.items() if name not in measured})
     return "\n".join([*lines, ""])
+
+
+def picture_of(name: str) -> Path:
+    return PICTURES / f"accuracy-{slug(name)}.png"
 
 
 def draw(name: str, timed: Mapping[str, Any], curves: Sequence[Mapping[str, Any]]) -> None:
@@ -271,33 +294,35 @@ def main(options: Options) -> None:
     info = load_info(folder)
     everything, test = load_train(folder, info), load_test(folder, info)
     device = default_device()
-    found: dict[str, Any] = read_json(FOUND) if FOUND.exists() else {"curves": [], "timed": {}}
-    known = {(row["device"], row["recipe"], row["seed"]) for row in found["curves"]}
+    known = {(row["device"], row["recipe"], row["seed"]) for row in read_curves()}
     shown = [f"{name}{HELD_OUT}" for name in options.recipes if RECIPES[name].config.validation_images == 0]
     for seed in range(options.seeds):
         for name in (*options.recipes, *(shown if seed == 0 else ())):
             if (device.type, name, seed) not in known:
                 console.rule(f"{name}, seed {seed}", align="left")
-                found["curves"].append(curve(name, seed, everything, test, info, console))
-                write_json(FOUND, found)
-    names = list(dict.fromkeys(row["recipe"].removesuffix(HELD_OUT) for row in found["curves"] if row["device"] == device.type))
+                found = curve(name, seed, everything, test, info, console)
+                write_json(FOUND / f"curve-{device.type}-{slug(name)}-seed{seed}.json", found)
+    curves = read_curves()
+    names = list(dict.fromkeys(row["recipe"].removesuffix(HELD_OUT) for row in curves if row["device"] == device.type))
     precision = resolve(TrainConfig(), device).precision
     machine = f"{hardware()}, {precision}"
-    if {*names, OWN_WAY} - set(found["timed"].get(machine, {"rates": ()})["rates"]):
+    if {*names, OWN_WAY} - set(read_rates().get(machine, {"rates": ()})["rates"]):
         set_threads(TrainConfig())
         with Progress(console=console) as progress:
             speeds = rates(names, everything, test, progress)
-        found["timed"][machine] = {
+        timed = {
+            "machine": machine,
             "device": device.type,
             "precision": precision,
             "rates": speeds,
             "gflops": round(matmul_peak(precision, device) / 1e9, 1),
             "versions": {name: environment()["versions"].get(name) for name in ("python", "torch", "torchvision")},
         }
-        write_json(FOUND, found)
-    draw(machine, found["timed"][machine], found["curves"])
-    write_atomic(RESULTS / "accuracy.md", page(found))
-    console.print(page(found))
+        write_json(FOUND / f"rates-{slug(machine)}.json", timed)
+    machines = read_rates()
+    draw(machine, machines[machine], curves)
+    write_atomic(RESULTS / "accuracy.md", page(machines, curves))
+    console.print(page(machines, curves))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 In turns of some seconds: an epoch of ours; as many steps on one constant batch, which needs no input at all (the bound); the
 reports' way (torchvision's data set, a DataLoader with two workers, transforms image by image, fp32, a plain loop); Lightning
 with the same network, precision and loader. Medians of the turns, and of their ratios turn by turn. Ours flips and shifts its
-images, the others only normalise theirs. Goes on where it stopped. Writes docs/results/speed.json and .md.
+images, the others only normalise theirs. Goes on where it stopped. Writes docs/results/speed.md, with what a CPU
+and what a GPU found in a JSON each.
 """
 
 import logging
@@ -29,6 +30,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.pages import unmeasured
 from fmnist.cli import command
 from fmnist.config import Precision, TrainConfig
 from fmnist.data import Split, find_data, load_info, load_test, load_train
@@ -41,7 +43,8 @@ from fmnist.plan import measure_speed
 from fmnist.run import environment, read_json, write_atomic, write_json
 
 RESULTS = Path("docs/results")
-ROWS = RESULTS / "speed.json"
+COMMANDS = {"cpu": "python -m benchmarks.train_speed", "cuda": "make gpu PART=7"}
+ROWS = {device: RESULTS / f"speed_{device}.json" for device in COMMANDS}
 TURN_S = 2.0
 """About how long a turn of ours lasts, in whole batches."""
 STEP_S = 1.0
@@ -257,14 +260,13 @@ def row_of(config: TrainConfig, everything: Split, folder: Path, options: Option
     }
 
 
-def page(rows: Sequence[Mapping[str, Any]]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in rows[0]["versions"].items())
+def page() -> str:
+    """Of all that was found so far."""
     lines = [
         "# Training speed",
         "",
-        f"`python -m benchmarks.train_speed` on {rows[0]['machine']}; {versions}. Images/s, medians of turns",
-        "that take each other's place every few seconds, ratios turn by turn. The batch is doubled, from 16 on, while a step",
-        "takes less than a second.",
+        "`python -m benchmarks.train_speed`: images/s, medians of turns that take each other's place every few seconds, ratios",
+        "turn by turn. The batch is doubled, from 16 on, while a step takes less than a second.",
         "",
         "- **bound**: the same network on one constant batch, which is there already: what no input pipeline can beat.",
         "- **reports**: torchvision's data set, a DataLoader with two workers, transforms image by image, fp32, a plain loop.",
@@ -273,6 +275,19 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
         "  the multiplications and additions of a training step.",
         "",
         "Ours flips and shifts its images, the others only normalise theirs.",
+    ]
+    for device, path in ROWS.items():
+        lines += section(read_json(path)) if path.exists() else unmeasured({"images/s of every network": COMMANDS[device]}, device)
+    return "\n".join([*lines, ""])
+
+
+def section(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in rows[0]["versions"].items())
+    lines = [
+        "",
+        f"## {rows[0]['machine']}",
+        "",
+        f"{versions}.",
         "",
         "| network | parameters | precision | batch | images/s | of bound | reports' way | × | Lightning | × | peak | MB | grows |",
         "|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
@@ -296,7 +311,7 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{row['memory_growth_mb']:+,}",
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join([*lines, ""])
+    return lines
 
 
 def main(options: Options) -> None:
@@ -306,7 +321,8 @@ def main(options: Options) -> None:
     folder = find_data()
     info = load_info(folder)
     everything = load_train(folder, info)
-    rows: list[dict[str, Any]] = read_json(ROWS) if ROWS.exists() else []
+    path = ROWS[default_device().type]
+    rows: list[dict[str, Any]] = read_json(path) if path.exists() else []
     known = {(row["model"], row["precision"]) for row in rows}
     left = [(name, p) for name in options.models for p in options.precisions if (name, p) not in known]
     with tempfile.TemporaryDirectory() as temporary, Progress(console=console) as progress:
@@ -315,10 +331,9 @@ def main(options: Options) -> None:
             config = TrainConfig(model=name, precision=cast(Precision, precision), lr=LR)
             rows.append(row_of(config, everything, Path(temporary), options))
             console.print(f"{name}, {precision}: {rows[-1]['ours_images_per_s']:,} images/s")
-            write_json(ROWS, rows)
-    text = page(rows)
-    write_atomic(RESULTS / "speed.md", text)
-    console.print(text)
+            write_json(path, rows)
+            write_atomic(RESULTS / "speed.md", page())
+    console.print(page())
 
 
 if __name__ == "__main__":
