@@ -260,7 +260,7 @@ def _fast_biases(parameters: Parameters, config: TrainConfig) -> list[Optimizer]
 
 class MomentumSAM(SGD):
     """Gradients are taken a step `RADIUS` uphill along the momentum (Becker et al., 2024, arXiv:2401.12033): sharpness-aware
-    minimisation without its second pass. Where it stands between steps, and is validated, is uphill too."""
+    minimisation without its second pass. The step shrinks with the rate, so that the weights which are kept stand on the ground."""
 
     RADIUS = 0.3
 
@@ -272,9 +272,10 @@ class MomentumSAM(SGD):
                 parameter.sub_(uphill)
         super().step()
         momenta = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+        radius = self.RADIUS * self.param_groups[0]["lr"] / self.defaults["lr"]
         length = torch.stack([momentum.norm() for momentum in momenta]).norm().clamp(min=1e-12)
         for parameter, momentum in zip(parameters, momenta, strict=True):
-            self.state[parameter]["uphill"] = momentum * (self.RADIUS / length)
+            self.state[parameter]["uphill"] = momentum * (radius / length)
             parameter.add_(self.state[parameter]["uphill"])
 
 
