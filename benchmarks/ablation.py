@@ -48,15 +48,18 @@ HELD_OUT = 10_000
 BASES = {
     "short": TrainConfig(epochs=8, validation_images=HELD_OUT),
     "narrow": TrainConfig(widths=(8, 32, 64), epochs=6, validation_images=HELD_OUT),
+    "cpu-93": RECIPES["cpu-93"].config.replace(validation_images=HELD_OUT),
     "long": muon(widths=(16, 64, 128), epochs=16, erase=0.5, validation_images=HELD_OUT),
     "wide": muon(widths=(32, 96, 192), epochs=16, erase=0.5, validation_images=HELD_OUT),
     "ten": muon(widths=(32, 96, 192), epochs=19, erase=0.25, shift=1, validation_images=HELD_OUT),
     "small": RECIPES["small"].config.replace(validation_images=HELD_OUT),
 }
-"""What is changed: a short run with Nesterov's momentum, a shorter one of a narrower network, for a CPU without bf16, a longer one
-with Muon, the same on a wider network, ten minutes' worth on two CPU threads, and the recipe small, which wants a GPU."""
+"""What is changed: a short run with Nesterov's momentum, a shorter one of a narrower network, for a CPU without bf16, the recipe
+cpu-93, a longer run with Muon, the same on a wider network, ten minutes' worth on two CPU threads, and the recipe small, which
+wants a GPU."""
 NESTEROV = ("short", "narrow")
-WIDE_ENOUGH = ("short", "long", "wide", "ten", "small")
+MUON = ("cpu-93", "long")
+WIDE_ENOUGH = ("short", "cpu-93", "long", "wide", "ten", "small")
 ROWS = {base: RESULTS / f"ablation_{base}.json" for base in BASES}
 TEACHERS = RUNS / "ablation"
 TURNS, TURN_STEPS = 5, 4
@@ -451,19 +454,20 @@ LEVERS: dict[str, Lever] = {
     "16/64/128": Lever("a first block of 16", {"widths": (16, 64, 128)}, NESTEROV),
     "16/32/64": Lever("a wider first block", {"widths": (16, 32, 64)}, ("narrow",)),
     "8/32/128": Lever("a wider last block", {"widths": (8, 32, 128)}, ("narrow",)),
-    "nesterov": Lever("Nesterov's momentum for Muon", {"optimizer": "nesterov", "lr": 0.3, "weight_decay": 5e-4}, ("long",)),
-    "muon, 256": Lever("half the batch", {"global_batch_size": 256, "lr": 0.008}, ("long",)),
-    "muon, 1024": Lever("twice the batch", {"global_batch_size": 1024, "lr": 0.017}, ("long",)),
-    "lr .006": Lever("half the rate", {"lr": 0.006}, ("long",)),
-    "lr .024": Lever("twice the rate", {"lr": 0.024}, ("long",)),
-    "decay .03": Lever("a third of the weight decay", {"weight_decay": 0.03}, ("long",)),
-    "decay .3": Lever("three times the weight decay", {"weight_decay": 0.3}, ("long",)),
+    "nesterov": Lever("Nesterov's momentum for Muon", {"optimizer": "nesterov", "lr": 0.3, "weight_decay": 5e-4}, MUON),
+    "muon, 256": Lever("half the batch", {"global_batch_size": 256, "lr": 0.008}, MUON)),
+    "muon, 1024": Lever("twice the batch", {"global_batch_size": 1024, "lr": 0.017}, MUON)),
+    "lr .006": Lever("half the rate", {"lr": 0.006}, MUON)),
+    "lr .024": Lever("twice the rate", {"lr": 0.024}, MUON)),
+    "decay .03": Lever("a third of the weight decay", {"weight_decay": 0.03}, MUON)),
+    "decay .3": Lever("three times the weight decay", {"weight_decay": 0.3}, MUON)),
     "no erase": Lever("no erasing", {"erase": 0.0}, ("long", "wide")),
     "momentum .85": Lever("less momentum", {"momentum": 0.85}),
     "cosine": Lever("the rate falls by a cosine", {"schedule": "cosine"}),
     "warmup .25": Lever("a longer warm-up", {"warmup": 0.25}),
     "no shift": Lever("no shift", {"shift": 0}),
-    "shift 1": Lever("shift by one pixel", {"shift": 1}),
+    "shift 1": Lever("shift by one pixel", {"shift": 1}, ("short", "narrow", "long", "wide", "small")),
+    "shift 2": Lever("shift by two pixels", {"shift": 2}, ("cpu-93", "ten")),
     "no flip": Lever("no flip", {"flip": False}),
     "random flip": Lever("flip drawn anew in each epoch", patch=lambda: instead("Augmentation", RandomFlip)),
     "erase .25": Lever("erase in a quarter of the images", {"erase": 0.25}),
@@ -582,7 +586,7 @@ class Options:
     """
 
     base: str = "short"
-    """short (8 epochs, Nesterov), narrow (6 epochs of a narrower network), long (16 epochs, Muon, erasing), wide (long, wider),
+    """short (8 epochs, Nesterov), narrow (6 epochs of a narrower network), cpu-93 (that recipe), long (16 epochs, Muon, erasing), wide (long, wider),
     ten (wider, for ten minutes on two CPU threads) or small (that recipe, on a GPU)."""
     levers: tuple[str, ...] = ALL
     """By default all but "distilled from best", whose teacher takes days on a CPU."""
