@@ -455,12 +455,12 @@ LEVERS: dict[str, Lever] = {
     "16/32/64": Lever("a wider first block", {"widths": (16, 32, 64)}, ("narrow",)),
     "8/32/128": Lever("a wider last block", {"widths": (8, 32, 128)}, ("narrow",)),
     "nesterov": Lever("Nesterov's momentum for Muon", {"optimizer": "nesterov", "lr": 0.3, "weight_decay": 5e-4}, MUON),
-    "muon, 256": Lever("half the batch", {"global_batch_size": 256, "lr": 0.008}, MUON)),
-    "muon, 1024": Lever("twice the batch", {"global_batch_size": 1024, "lr": 0.017}, MUON)),
-    "lr .006": Lever("half the rate", {"lr": 0.006}, MUON)),
-    "lr .024": Lever("twice the rate", {"lr": 0.024}, MUON)),
-    "decay .03": Lever("a third of the weight decay", {"weight_decay": 0.03}, MUON)),
-    "decay .3": Lever("three times the weight decay", {"weight_decay": 0.3}, MUON)),
+    "muon, 256": Lever("half the batch", {"global_batch_size": 256, "lr": 0.008}, MUON),
+    "muon, 1024": Lever("twice the batch", {"global_batch_size": 1024, "lr": 0.017}, MUON),
+    "lr .006": Lever("half the rate", {"lr": 0.006}, MUON),
+    "lr .024": Lever("twice the rate", {"lr": 0.024}, MUON),
+    "decay .03": Lever("a third of the weight decay", {"weight_decay": 0.03}, MUON),
+    "decay .3": Lever("three times the weight decay", {"weight_decay": 0.3}, MUON),
     "no erase": Lever("no erasing", {"erase": 0.0}, ("long", "wide")),
     "momentum .85": Lever("less momentum", {"momentum": 0.85}),
     "cosine": Lever("the rate falls by a cosine", {"schedule": "cosine"}),
@@ -586,8 +586,8 @@ class Options:
     """
 
     base: str = "short"
-    """short (8 epochs, Nesterov), narrow (6 epochs of a narrower network), cpu-93 (that recipe), long (16 epochs, Muon, erasing), wide (long, wider),
-    ten (wider, for ten minutes on two CPU threads) or small (that recipe, on a GPU)."""
+    """short (8 epochs, Nesterov), narrow (6 epochs of a narrower network), cpu-93 (that recipe), long (16 epochs, Muon, erasing),
+    wide (long, wider), ten (wider, for ten minutes on two CPU threads) or small (that recipe, on a GPU)."""
     levers: tuple[str, ...] = ALL
     """By default all but "distilled from best", whose teacher takes days on a CPU."""
     seeds: int = 3
