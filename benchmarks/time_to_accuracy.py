@@ -268,7 +268,10 @@ def draw(name: str, timed: Mapping[str, Any], curves: Sequence[Mapping[str, Any]
     """Accuracy against seconds, the mean over the seeds. A star: nothing held out, so the test's."""
     title = f"Accuracy against seconds of training: {name}"
     fig, axes = figure(title, "seconds of training", "validation accuracy, %", (8, 4.6))
-    for number, (recipe, mine) in enumerate(by_recipe(curves_on(timed, curves)).items()):
+    grouped = by_recipe(curves_on(timed, curves))
+    recipes = list(dict.fromkeys(name.removesuffix(HELD_OUT) for name in grouped))
+    for recipe, mine in grouped.items():
+        number = recipes.index(recipe.removesuffix(HELD_OUT))  # a star and its curve have one colour
         epochs = len(mine[0]["accuracies"])
         seconds = [epoch * epoch_seconds(mine[0], timed["rates"]) for epoch in range(1, epochs + 1)]
         look: dict[str, Any] = {"color": color(number), "label": recipe}
