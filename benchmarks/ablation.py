@@ -450,7 +450,9 @@ LEVERS: dict[str, Lever] = {
     "lookahead": Lever("lookahead", {"optimizer": "lookahead"}, NESTEROV),
     "fast biases": Lever("batch norm's shifts 16 times as fast", {"optimizer": "fast-biases"}, NESTEROV),
     "sam": Lever("momentum SAM", {"optimizer": "momentum-sam"}, NESTEROV),
-    "unfused": Lever("the optimiser's operations one by one", {"optimizer": "unfused"}, NESTEROV),
+    "unfused": Lever(
+        "the optimiser's operations one by one: the same arithmetic, so its gain is noise", {"optimizer": "unfused"}, NESTEROV
+    ),
     "16/64/128": Lever("a first block of 16", {"widths": (16, 64, 128)}, NESTEROV),
     "16/32/64": Lever("a wider first block", {"widths": (16, 32, 64)}, ("narrow",)),
     "8/32/128": Lever("a wider last block", {"widths": (8, 32, 128)}, ("narrow",)),
