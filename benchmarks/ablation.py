@@ -705,6 +705,7 @@ def main(options: Options) -> None:
             for row in progress.track(unpriced, description="costs"):
                 row["cost"] = round(cost_of(base, LEVERS[row["lever"]]), 2)
                 keep()
+    keep()
     console.print(page())
 
 

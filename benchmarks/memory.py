@@ -159,6 +159,7 @@ def main(options: Options) -> None:
             console.print(f"{name}, batch {batch}: {known[name, batch]['mib']:,.0f} MiB")
             write_json(path, list(known.values()))
             write_atomic(RESULTS / "memory.md", page())
+    write_atomic(RESULTS / "memory.md", page())
     console.print(page())
 
 

@@ -333,6 +333,7 @@ def main(options: Options) -> None:
             console.print(f"{name}, {precision}: {rows[-1]['ours_images_per_s']:,} images/s")
             write_json(path, rows)
             write_atomic(RESULTS / "speed.md", page())
+    write_atomic(RESULTS / "speed.md", page())
     console.print(page())
 
 
