@@ -47,16 +47,20 @@ def set_threads(config: TrainConfig) -> None:
     torch.set_num_threads(config.threads or cpu_threads())
 
 
+@cache
+def has_bfloat16(device_type: str) -> bool:
+    """Whether `cpu` or `cuda` computes in bfloat16, rather than emulates it."""
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
 def resolve(config: TrainConfig, device: torch.device) -> TrainConfig:
     """The config with `auto` decided for `device`: bf16 where the device computes in it rather than emulates it."""
     if config.precision != "auto":
         return config
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        capabilities = torch.cpu.get_capabilities()
-        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return config.replace(precision="bf16" if native else "fp32")
+    return config.replace(precision="bf16" if has_bfloat16(device.type) else "fp32")
 
 
 def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:

@@ -110,7 +110,8 @@ def test_updates_are_pytorchs(name: str, train: Split) -> None:
         assert torch.allclose(ours, theirs, atol=1e-5)
 
 
-def test_muon_is_pytorchs_on_matrices(train: Split) -> None:
+def test_muon_is_pytorchs_on_matrices(train: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fmnist.optim.has_bfloat16", lambda _: True)  # PyTorch's rounds to it everywhere
     batch = Split(train.images[:64], train.labels[:64])
     config = TrainConfig(optimizer="muon", lr=0.01, momentum=0.8, weight_decay=0.03)
     found: list[list[Tensor]] = []
@@ -133,8 +134,12 @@ class Scale(nn.Module):
         return pixels.float() / 255
 
 
+@pytest.mark.parametrize("bfloat16", [True, False])
 @pytest.mark.parametrize("shape", [(64, 32 * 9), (200, 50)])
-def test_orthogonalised_has_singular_values_near_one(shape: tuple[int, int]) -> None:
+def test_orthogonalised_has_singular_values_near_one(
+    shape: tuple[int, int], bfloat16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fmnist.optim.has_bfloat16", lambda _: bfloat16)
     torch.manual_seed(0)
     values = torch.linalg.svdvals(orthogonalised(torch.randn(shape)))
     assert values.min() > 0.5
