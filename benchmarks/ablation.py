@@ -649,7 +649,7 @@ def section(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in rows[0]["versions"].items())
     lines = [
         "",
-        f"## {name}: {network}, {base.optimizer}, {base.epochs} epochs, shift {base.shift}, erasing in {base.erase:.0%} of the images",
+        f"## {name}: {network}, {base.optimizer}, {base.epochs} epochs, shift {base.shift}, erasing in {base.erase:.0%}",
         "",
         f"The base reaches {100 * statistics.mean(plain.values()):.2f}{deviation} % (seeds: {len(plain)}). {rows[0]['machine']},",
         f"{rows[0]['precision']}; {versions}.",
