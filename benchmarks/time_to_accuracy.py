@@ -12,6 +12,7 @@ import math
 import re
 import statistics
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,6 +187,13 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
 
 
+def seeds_of(mine: Sequence[Mapping[str, Any]], precision: str) -> str:
+    """How many, and how many of them were trained in another precision: 3 (2 bf16)."""
+    others = Counter(row["precision"] for row in mine if row["precision"] != precision)
+    said = [other if count == len(mine) else f"{count} {other}" for other, count in sorted(others.items())]
+    return f"{len(mine)}" + (f" ({', '.join(said)})" if said else "")
+
+
 def by_recipe(curves: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     return {name: [row for row in curves if row["recipe"] == name] for name in dict.fromkeys(row["recipe"] for row in curves)}
 
@@ -251,7 +259,7 @@ def section(name: str, timed: Mapping[str, Any], curves: Sequence[Mapping[str, A
             name,
             f"{mine[0]['parameters']:,}",
             f"{epochs}" if epochs == mine[0]["epochs_of"] else f"**{epochs} of {mine[0]['epochs_of']}**",
-            f"{len(mine)}" + "".join(f" ({other})" for other in sorted({row["precision"] for row in mine} - {timed["precision"]})),
+            seeds_of(mine, timed["precision"]),
             mean_and_deviation([100 * row["test_accuracy"] for row in mine]),
             mean_and_deviation([100 * row["test_accuracy_flips"] for row in mine]),
             f"{speeds[name.removesuffix(HELD_OUT)]:,.0f}",
