@@ -647,9 +647,10 @@ def section(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     network = f"{base.model} {'/'.join(map(str, base.widths))}".strip()
     deviation = f" ± {100 * statistics.stdev(plain.values()):.2f}" if len(plain) > 1 else ""
     versions = ", ".join(f"{name} {version}" for name, version in rows[0]["versions"].items())
+    mixed = f", CutMix in {base.cutmix:.0%}" if base.cutmix else ""
     lines = [
         "",
-        f"## {name}: {network}, {base.optimizer}, {base.epochs} epochs, shift {base.shift}, erasing in {base.erase:.0%}",
+        f"## {name}: {network}, {base.optimizer}, {base.epochs} epochs, shift {base.shift}, erasing in {base.erase:.0%}{mixed}",
         "",
         f"The base reaches {100 * statistics.mean(plain.values()):.2f}{deviation} % (seeds: {len(plain)}). {rows[0]['machine']},",
         f"{rows[0]['precision']}; {versions}.",

@@ -246,7 +246,6 @@ def section(name: str, timed: Mapping[str, Any], curves: Sequence[Mapping[str, A
         ),
         f"R{OWN_WAY[1:]}: {speeds[OWN_WAY]:,.0f} images/s, so {own:,.0f} s for the 93.04 % it gives.",
         "",
-        *((timed["note"], "") if "note" in timed else ()),
         f"![Accuracy against seconds](../images/{picture_of(name).name})",
         "",
         f"| recipe | parameters | epochs | seeds | test, % | mirror image too | images/s | all, s | {there}C's own ÷ | {marks} |",
