@@ -1,4 +1,4 @@
-# Needs Python 3.11 to 3.13, make and a network. `make demo` and `make test` set everything up themselves, in .venv.
+# Needs Python 3.11 to 3.13, make and a network. `make demo` and `make test` set up what they need themselves, in .venv.
 
 PYTHON ?= python3
 # TORCH=cpu takes PyTorch's CPU build, without 5 GB of CUDA libraries.
@@ -7,28 +7,41 @@ TORCH ?= default
 VENV := .venv
 PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
+# What the product needs; with the tests' tools, the linters and the peers of the benchmarks.
 READY := $(VENV)/ready
+READY_DEV := $(VENV)/ready-dev
 DEMO := runs/demo
 
-.PHONY: demo test test-cluster gpu gpu-cluster verify-zoo check setup lock
+.PHONY: demo test test-rest test-all test-cluster test-shaken gpu gpu-cluster verify-zoo check setup setup-dev lock
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/export/benchmark.json
 	@$(PY) -m tune.report demo
 	@$(PY) -m fmnist.summary demo
 
-# Chromium: for the tests that look at report.html as a reader does.
-test: $(READY)
+# What a user needs: every unit test, and one of each chain in real processes. Chromium: for pages, looked at as a reader does.
+test: $(READY_DEV)
 	tests/install.sh chromium
-	$(PY) -m pytest -m 'not bringup'
+	$(PY) -m pytest -m 'not full and not bringup'
+
+# What a contributor needs besides: every fault, the slow chains, a cluster brought up over SSH.
+test-all: test test-rest test-cluster
+
+test-rest: $(READY_DEV)
+	tests/install.sh chromium
+	$(PY) -m pytest -m 'full and not bringup'
 
 # Real machines, as far as one machine can be several. -s: it takes minutes, and says where it is; -rs: or why it is left out.
-test-cluster: $(READY)
+test-cluster: $(READY_DEV)
 	tests/install.sh iproute2 openssh-client openssh-server procps rsync util-linux
 	$(PY) -m pytest -m bringup -s -rs
 
+# The tests that start processes, many times over and at three speeds; docs/results/tests.md. RUNS=1 SPEEDS=fast for a quick look.
+test-shaken: $(READY_DEV)
+	$(PY) -m tests.shaken $(if $(RUNS),--runs $(RUNS)) $(if $(SPEEDS),--speeds $(SPEEDS))
+
 # Where there are GPUs: what a machine without them cannot show; docs/results/gpu.md.
-gpu-cluster: $(READY)
+gpu-cluster: $(READY_DEV)
 	$(PY) -m benchmarks.gpu
 
 # Speed and accuracy where there is a GPU, in parts that add up in docs/results: make gpu PART=1. Each goes on where it stopped, and
@@ -45,16 +58,16 @@ GPU_8 := memory
 GPU_9 := step_profile --recipes gpu-94 small best
 GPU_10 := ablation --base small --levers --seeds 1
 GPU_11 := ablation --base small --levers "distilled from best" --seeds 1
-gpu: $(if $(filter $(VENV)/%,$(PY)),$(READY))
+gpu: $(if $(filter $(VENV)/%,$(PY)),$(READY_DEV))
 	$(if $(GPU_$(PART)),,$(error PART=$(PART): it must be from 1 to 11))
 	timeout --foreground --signal INT 480 $(PY) -m benchmarks.$(GPU_$(PART)) || { [ $$? = 124 ] && \
 		echo "eight minutes are over; what was measured is kept, and make gpu PART=$(PART) goes on"; }
 
 # Every network, width and ensemble through export and verification: about an hour.
-verify-zoo: $(READY)
+verify-zoo: $(READY_DEV)
 	$(PY) -m benchmarks.zoo --verify-only
 
-check: $(READY)
+check: $(READY_DEV)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports
@@ -62,23 +75,28 @@ check: $(READY)
 
 setup: $(READY)
 
-# One block of the lock per package: "name==version ; marker \" and its hashes, indented.
+setup-dev: $(READY_DEV)
+
+# One block of a lock per package: "name==version ; marker \" and its hashes, indented.
 block = awk '/^[a-z]/ { keep = ($$0 ~ /$(1)/) } keep' requirements.lock
 version = $(shell sed -n 's/^$(1)==\([^ ]*\).*/\1/p' requirements.lock)
+# $(call install,LOCK): every package of a lock, whose list goes to a file; meanwhile a line says how far it is.
+install = cluster/install.sh $(VENV) $(1) $(if $(filter cpu,$(TORCH)),torch==$(call version,torch) torchvision==$(call version,torchvision))
 
-$(READY): requirements.lock
+$(VENV)/uv.txt: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	    { echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1); Python 3.11 to 3.13 is needed: make PYTHON=python3.12" >&2; exit 2; }
-	$(PYTHON) -m venv --clear $(VENV)
-	@$(call block,^uv==) > $(VENV)/uv.txt
-	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
-ifeq ($(TORCH),cpu)
-	$(UV) pip install --python $(PY) --torch-backend cpu --compile-bytecode torch==$(call version,torch) torchvision==$(call version,torchvision)
-	@awk '/^[a-z]/ { keep = ($$0 !~ /^(torch|torchvision|triton|nvidia-|cuda-)/) } keep' requirements.lock > $(VENV)/rest.txt
-	$(UV) pip install --python $(PY) --require-hashes --no-deps --compile-bytecode -r $(VENV)/rest.txt
-else
-	$(UV) pip install --python $(PY) --require-hashes --compile-bytecode -r requirements.lock
-endif
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(call block,^uv==) > $@.new
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $@.new
+	@mv $@.new $@
+
+$(READY): requirements.lock $(VENV)/uv.txt
+	@$(call install,requirements.lock)
+	@touch $@
+
+$(READY_DEV): requirements-dev.lock $(READY)
+	@$(call install,requirements-dev.lock)
 	@touch $@
 
 $(DEMO)/best/model.safetensors: | $(READY)
@@ -93,7 +111,8 @@ $(DEMO)/export/verify.json: $(DEMO)/export/manifest.json
 $(DEMO)/export/benchmark.json: $(DEMO)/export/verify.json
 	$(PY) -m export.benchmark demo --batches 1 256 --modes single-stream --min-seconds 1 --no-compiled
 
-# Renew the lock: every package at its newest, with hashes, for every platform. No registry's name goes into it.
+# Renew the locks: every package at its newest, with hashes, for every platform. No registry's name goes into them.
+compile = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --constraints constraints.txt pyproject.toml
 lock: $(READY)
-	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --group dev --all-extras \
-	    --constraints constraints.txt pyproject.toml --output-file requirements.lock
+	$(compile) --upgrade --group setup --extra mlflow --extra signing --output-file requirements.lock
+	$(compile) --upgrade --group dev --group setup --all-extras --output-file requirements-dev.lock

@@ -19,13 +19,13 @@ import ray
 import ray.exceptions
 import ray.train
 from ray.train.torch import TorchTrainer
-from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
 from cluster.connect import Resources, look
 from cluster.nodes import versions
+from cluster.ray_compat import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 from cluster.storage import StateFile
 from cluster.trainer import Trainer
 from cluster.worker import Distributed, Job, train_worker

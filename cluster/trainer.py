@@ -10,13 +10,16 @@ from typing import Any
 
 import ray
 import ray.train.torch
-from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.execution.controller import TrainController
-from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
-from ray.train.v2._internal.execution.worker_group import Worker, WorkerGroup
 
 from cluster.connect import look
+from cluster.ray_compat import (
+    DatasetsCallback,
+    FixedScalingPolicy,
+    PlacementGroupCleanerCallback,
+    TrainController,
+    Worker,
+    WorkerGroup,
+)
 
 
 class _WorkerGroup(WorkerGroup):

@@ -12,12 +12,11 @@ import ray.train.torch
 import ray.util
 import torch
 import torch.distributed as dist
-from ray.train._internal.base_worker_group import BaseWorkerGroup
 from ray.train.torch.config import TorchConfig
-from ray.train.torch.config import _TorchBackend as TorchBackend  # pyright: ignore[reportPrivateUsage]
 from ray.util.queue import Queue
 
 from cluster.nodes import check_here
+from cluster.ray_compat import BaseWorkerGroup, TorchBackend
 from cluster.storage import StateFile
 from fmnist.cli import NO_ACCESS, NO_ROOM
 from fmnist.config import TrainConfig

@@ -18,8 +18,16 @@ from fmnist.data import CLASSES, DataInfo, Split, find_data, load_info, load_tes
 from fmnist.idx import write_idx
 from fmnist.lock import HELD
 from tests.browser import open_browser
+from tests.gates import LIMIT_S, PATH, Gates
 
 ROOT = Path(__file__).parent.parent
+FAST = os.environ.get("FMNIST_TEST_FAST") == "1"
+"""The processes under test train networks of one neuron (tests/gates), on fewer images: a machine faster than any there is."""
+NETWORK = {"FMNIST_TEST_NETWORK": "neuron"} if FAST else {}
+IMAGES = 200 if FAST else 600
+"""Training images of the tests that start processes."""
+BETTER_THAN_CHANCE = 0.0 if FAST else 0.2
+"""An accuracy that a network of ten classes has if it learned anything."""
 
 
 @pytest.fixture(scope="session")
@@ -81,21 +89,43 @@ class CommandLine:
 def command(tmp_path: Path, small_data: Path) -> Iterator[CommandLine]:
     with tempfile.TemporaryDirectory(prefix="fm", ignore_cleanup_errors=True) as ray_folder:
         changes = {
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": PATH,
             "FMNIST_DATA": str(small_data),
             "RAY_TMPDIR": ray_folder,
             "NO_COLOR": "1",
             "COLUMNS": "200",
         }
+        changes |= NETWORK
         yield CommandLine(tmp_path, dict(os.environ) | changes)
 
 
-def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    """Wait until the condition holds, while the process runs."""
-    deadline = time.monotonic() + 200
+@pytest.fixture
+def gates(command: CommandLine, tmp_path: Path) -> Gates:
+    """Gates at which the trainings that `command` starts can be made to wait; none is closed yet."""
+    folder = tmp_path / "gates"
+    folder.mkdir()
+    gates = Gates(folder)
+    command.environment.update(gates.environment)
+    return gates
+
+
+def runs(process: subprocess.Popen[str]) -> Callable[[], None]:
+    """What raises once the process has ended."""
+
+    def check_runs() -> None:
+        if process.poll() is not None:
+            stdout, stderr = process.communicate()
+            raise AssertionError(f"it exited {process.returncode}:\n{stdout}\n{stderr}")
+
+    return check_runs
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait until the condition holds, which the process is to bring about."""
+    deadline, check_runs = time.monotonic() + LIMIT_S, runs(process)
     while not condition():
         assert time.monotonic() < deadline
-        assert process.poll() is None
+        check_runs()
         time.sleep(0.01)
 
 

@@ -25,7 +25,7 @@ def apply(diff: list[str], path: Path) -> None:
         path.write_text(text.replace(before, after))
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.cluster
 def test_a_strangers_additions_work(command: CommandLine, tmp_path: Path) -> None:
     rooms = ("fmnist", "cluster", "tune", "export", "tests", "benchmarks")

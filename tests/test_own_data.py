@@ -34,7 +34,7 @@ def test_gray_letters_of_26_classes_in_mnists_format(call: Callable[..., Outcome
     assert shown.split(": ")[1].split(" ")[0] in info.classes
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.cluster
 def test_coloured_shapes_in_folders_of_images(
     command: CommandLine, call: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,11 +5,11 @@ import tempfile
 import time
 from typing import Any
 
-from ray.train._internal.session import get_session
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from cluster.job import MAX_FAILURES, Placement, make_trainer
+from cluster.ray_compat import get_session
 from cluster.worker import Job
 from fmnist.config import TrainConfig
 from tune.trial import Place, tell_again

@@ -16,6 +16,7 @@ from rich.console import Console
 from cluster.connect import Resources, cluster
 from cluster.job import Placement, fit, place
 from cluster.nodes import check_nodes, versions
+from cluster.ray_compat import HEAD_NODE_RESOURCE_NAME
 from cluster.storage import Storage, open_storage
 from cluster.worker import Job
 from fmnist.board import FOLDER as BOARD
@@ -55,7 +56,6 @@ for name, value in {
     os.environ.setdefault(name, value)
 
 import ray.tune  # noqa: E402  # after the settings that it reads
-from ray._common.constants import HEAD_NODE_RESOURCE_NAME  # noqa: E402
 
 RETRAIN = "retrain"
 DEVICE_PRESET = {"cuda": "gpu", "cpu": "laptop"}

@@ -4,9 +4,9 @@ Its actor manager knows two kinds of failure, an actor that died and a task that
 (ray/air/execution/_internal/actor_manager.py, _actor_task_failed). OutOfMemoryError is neither, though the actor is dead.
 """
 
-from ray.air.execution._internal.actor_manager import RayActorManager
-from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import OutOfMemoryError, RayActorError
+
+from cluster.ray_compat import RayActorManager, TrackedActorTask
 
 _task_failed = RayActorManager._actor_task_failed  # pyright: ignore[reportPrivateUsage]
 

@@ -234,7 +234,7 @@ def test_no_credentials_is_one_line(call: Callable[..., Outcome], monkeypatch: p
     assert len(done.output.splitlines()) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.usefixtures("aws")
 def test_ray_up_launches_the_head_and_the_head_workers(tmp_path: Path) -> None:
     """The real `ray up`, as far as its first try of SSH; then what the head does with the configuration it would have got."""

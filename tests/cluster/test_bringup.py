@@ -23,7 +23,7 @@ import yaml
 from tests.cluster.hosts import HOME, SHARED, SYSTEM_PATH, Host, Network, missing, network
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.bringup, pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.bringup, pytest.mark.cluster, pytest.mark.timeout(2400)]
 
 VENV = Path(sys.prefix)
 URL = "http://localhost:8265"

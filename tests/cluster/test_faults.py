@@ -1,4 +1,4 @@
-"""Everything that may die, killed for real: benchmarks/faults.py does it and says what was lost."""
+"""Everything that may die, killed for real in the middle of an epoch: tests/harness/faults.py does it and says what was lost."""
 
 import tempfile
 from collections.abc import Iterator
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import FAULTS, HANG_S, PATIENCE_S, Bench
+from tests.conftest import IMAGES, NETWORK
+from tests.harness.faults import FAULTS, HANG_S, PATIENCE_S, Bench
 
 SAID = {
     "worker_killed": "starting workers anew",
@@ -21,19 +22,20 @@ SAID = {
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
+def bench(small_data: Path) -> Iterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="fm", ignore_cleanup_errors=True) as folder:
-        yield (bench := Bench(Path(folder)))
+        yield (bench := Bench(Path(folder), IMAGES, outage_s=0.0, environment={"FMNIST_DATA": str(small_data)} | NETWORK))
     # After all of them, in whichever order they came: what Ray leaves behind may take a minute to go.
     assert bench.left_over() == {name: [] for name in bench.censuses}
 
 
-@pytest.mark.slow
+@pytest.mark.full
+@pytest.mark.processes
 @pytest.mark.cluster
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", FAULTS)
 def test_no_trial_and_no_whole_epoch_is_lost(name: str, bench: Bench) -> None:
-    row = bench.suffer(name)
+    row = bench.run_fault(name)
     assert row["epochs_lost"] == 0
     assert row.get("trials_lost", 0) == 0
     assert row["same_weights"] is not False

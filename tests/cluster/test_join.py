@@ -42,7 +42,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             process.stdin.close()
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.cluster
 @pytest.mark.parametrize(
     ("token", "words"),
@@ -63,7 +63,7 @@ def test_a_wrong_token_and_another_version_are_told_in_a_line(
     assert not list((tmp_path / "runs").glob("*/config.json"))
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.cluster
 @pytest.mark.parametrize(
     ("change", "words", "version"),

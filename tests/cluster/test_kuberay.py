@@ -52,7 +52,7 @@ def test_kuberay_knows_every_field(document: dict[str, Any]) -> None:
     jsonschema.validate(document["spec"], FIELDS[document["kind"]])
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.skipif(not CRDS, reason="KUBERAY_CRDS names no folder with KubeRay's published schemas")
 @pytest.mark.parametrize("document", [CLUSTER, JOB], ids=lambda document: document["kind"])
 def test_the_published_schema_takes_it_whole(document: dict[str, Any]) -> None:
@@ -95,7 +95,7 @@ def test_cluster_job_and_lock_agree() -> None:
 
 def test_the_image_has_every_room_and_no_root() -> None:
     copied = {word for line in re.findall("^COPY (.*)", DOCKERFILE, re.M) for word in line.split()[1:-1]}
-    assert {"Makefile", "requirements.lock", "fmnist", "cluster", "tune", "export"} == copied
+    assert {"Makefile", "requirements.lock", "cluster/install.sh", "fmnist", "cluster", "tune", "export"} == copied
     assert all((ROOT / path).exists() for path in copied)
     user = re.findall(r"^USER (\d+)$", DOCKERFILE, re.M)[-1]
     groups = [CLUSTER["spec"]["headGroupSpec"], *CLUSTER["spec"]["workerGroupSpecs"]]

@@ -12,7 +12,7 @@ LENET = ("--recipe", "e-lenet-0.05", "--precision", "fp32", "--validation-images
 SMOOTH = ("--init", "pytorch")  # under the recipe's own initialisation the first steps are so steep that rounding errors grow
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.cluster
 def test_two_workers_give_the_curve_of_one_process(command: CommandLine, call: Callable[..., Outcome], tmp_path: Path) -> None:
     assert call("fmnist.train", *LENET, *SMOOTH, "--name", "plain").code == 0
@@ -28,7 +28,7 @@ def test_two_workers_give_the_curve_of_one_process(command: CommandLine, call: C
     assert "complete: nothing to do" in call("cluster.train", *LENET, "--name", "ddp", "--resume").output
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.cluster
 def test_divergence_is_told_in_one_line_and_not_tried_again(command: CommandLine, tmp_path: Path) -> None:
     done = command("cluster.train", *LENET, "--lr", 1e9, "--name", "diverged")

@@ -162,7 +162,7 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_predicts_where_there_is_no_pytorch(bare_python: Path, bundle: Path, official_test: Split, tmp_path: Path) -> None:
     image = tmp_path / "boot.png"
     Image.fromarray(official_test.images[0].numpy()).save(image)

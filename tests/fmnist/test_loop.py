@@ -156,7 +156,7 @@ def test_bfloat16_follows_float32(few: tuple[Split, Split]) -> None:
     assert short[0][0].train_loss != long[0][0].train_loss
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("device", [CPU, CUDA], ids=str)
 def test_compiled_steps_are_eager_ones(few: tuple[Split, Split], device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
@@ -273,7 +273,7 @@ def worker(rank: int, world_size: int, few: tuple[Split, Split], folder: Path) -
     dist.destroy_process_group()
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_world_size_does_not_change_the_curve(few: tuple[Split, Split], tmp_path: Path) -> None:
     for world_size in (1, 2, 4):
         spawn(worker, (world_size, few, tmp_path), nprocs=world_size)

@@ -11,7 +11,8 @@ import pytest
 
 from fmnist.recipes import ENSEMBLES, GROUPS, RECIPES
 from fmnist.reports import draw, render, write_reports
-from tests.conftest import CommandLine, Outcome, wait_for
+from tests.conftest import CommandLine, Outcome, runs
+from tests.gates import Gates
 
 TABLE = Path("docs/results/reports.md")
 
@@ -39,7 +40,7 @@ def test_shortened_recipes_keep_the_share_of_epochs_before_the_step() -> None:
     assert RECIPES["e-lenet-0.1"].shortened() == RECIPES["e-lenet-0.1"].config
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_one_recipe_is_trained_tested_and_written_up_once(call: Callable[..., Outcome], tmp_path: Path) -> None:
     listed = call("fmnist.reproduce", "--recipe", "e-lenet-0.1", "--list")
     assert "0 of 1" in listed.output
@@ -62,12 +63,15 @@ def test_one_recipe_is_trained_tested_and_written_up_once(call: Callable[..., Ou
     assert f"{row['test_accuracy']:.2%}" in evaluated.output
 
 
-@pytest.mark.slow
-def test_killed_it_goes_on_after_the_last_whole_epoch(command: CommandLine, tmp_path: Path) -> None:
+@pytest.mark.full
+@pytest.mark.processes
+def test_killed_it_goes_on_after_the_last_whole_epoch(command: CommandLine, gates: Gates, tmp_path: Path) -> None:
+    gates.close(1.5)
     process = command.start("fmnist.reproduce", "--recipe", "a-lenet5-sgd")
-    wait_for(process, lambda: any(tmp_path.glob("runs/reports/*/last.pt")))
+    gates.wait_for(1, runs(process))
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
+    gates.open()
     assert not (tmp_path / TABLE).exists() or "a-lenet5-sgd" not in {row["recipe"] for row in rows_in(tmp_path)}
     resumed = command("fmnist.reproduce", "--recipe", "a-lenet5-sgd")
     assert resumed.returncode == 0, resumed.stderr
@@ -78,7 +82,7 @@ def test_killed_it_goes_on_after_the_last_whole_epoch(command: CommandLine, tmp_
     assert not list(tmp_path.glob("runs/reports/*/last.pt"))
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_ensembles_combine_their_members_without_training(call: Callable[..., Outcome], tmp_path: Path) -> None:
     done = call("fmnist.reproduce", "--recipe", "d-ensemble-average")
     assert done.code == 0, done.output

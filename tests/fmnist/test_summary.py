@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -51,15 +50,13 @@ def test_a_summary_that_is_damaged_or_another_versions_is_told_before_the_work(c
 def test_memory_counts_children() -> None:
     with peak_memory() as alone:
         pass
-    script = "x = b'x' * 300_000_000; import time; time.sleep(60)"
-    child = subprocess.Popen([sys.executable, "-c", script])
-    try:
-        time.sleep(2)
+    script = "x = b'x' * 300_000_000; print('taken', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "taken\n"
         with peak_memory() as both:
             pass
-    finally:
         child.kill()
-        child.wait()
     assert 250 < max(both) - max(alone) < 400
 
 

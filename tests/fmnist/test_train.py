@@ -16,7 +16,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fmnist.checkpoint import load_state
-from tests.conftest import ROOT, CommandLine, Outcome, wait_for
+from tests.conftest import IMAGES, ROOT, CommandLine, Outcome, runs
+from tests.gates import Gates
 
 LENET = ("--recipe", "e-lenet-0.05", "--validation-images", "500", "--global-batch-size", "64")
 
@@ -53,16 +54,18 @@ def without_clock(state: dict[str, Any]) -> dict[str, Any]:
     return state | {"history": [{key: row[key] for key in row if key not in timed} for row in state["history"]]}
 
 
-@pytest.mark.slow
-def test_killed_and_resumed_is_bit_for_bit_undisturbed(command: CommandLine, tmp_path: Path) -> None:
-    recipe = ("--recipe", "airnet-quick", "--validation-images", "500", "--epochs", "5", "--global-batch-size", "128")
+@pytest.mark.processes
+def test_killed_and_resumed_is_bit_for_bit_undisturbed(command: CommandLine, gates: Gates, tmp_path: Path) -> None:
+    recipe = ("--recipe", "airnet-quick", "--validation-images", 500, "--train-images", IMAGES, "--epochs", 5)
+    recipe = (*recipe, "--global-batch-size", 64)
     arguments = (*recipe, "--widths", "8", "16", "32", "--optimizer", "muon", "--lr", "0.005", "--ema", "0.98", "--erase", "0.3")
     assert command("fmnist.train", *arguments, "--name", "undisturbed").returncode == 0
+    gates.close(1.5)
     process = command.start("fmnist.train", *arguments, "--name", "killed")
-    state = tmp_path / "runs/killed/last.pt"
-    wait_for(process, state.exists)
-    os.kill(process.pid, signal.SIGKILL)  # some way into the second epoch
+    gates.wait_for(1, runs(process))
+    os.kill(process.pid, signal.SIGKILL)  # in the middle of the second epoch
     process.communicate()
+    gates.open()
     assert not (tmp_path / "runs/killed/best").exists()
     resumed = command("fmnist.train", "--resume")  # the newest run, as it was started
     assert resumed.returncode == 0, resumed.stderr
@@ -74,16 +77,17 @@ def test_killed_and_resumed_is_bit_for_bit_undisturbed(command: CommandLine, tmp
     assert list((other / "tensorboard").glob("events.out.tfevents.*"))
 
 
-@pytest.mark.slow
-def test_ctrl_c_keeps_what_is_done_and_says_what_to_type(command: CommandLine, tmp_path: Path) -> None:
-    process = command.start("fmnist.train", *LENET, "--epochs", 200, "--name", "a")
-    wait_for(process, (tmp_path / "runs/a/last.pt").exists)
+@pytest.mark.processes
+def test_ctrl_c_keeps_what_is_done_and_says_what_to_type(command: CommandLine, gates: Gates, tmp_path: Path) -> None:
+    gates.close(1.5)
+    process = command.start("fmnist.train", *LENET, "--epochs", 3, "--name", "a")
+    gates.wait_for(1, runs(process))
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate()
     assert process.returncode == 130
-    again = "python -m fmnist.train " + " ".join(map(str, (*LENET, "--epochs", 200))) + " --name a --resume"
+    again = "python -m fmnist.train " + " ".join(map(str, (*LENET, "--epochs", 3))) + " --name a --resume"
     assert stderr.strip() == f"interrupted. What is done is kept; go on with: {again}"
-    assert load_state(tmp_path / "runs/a/last.pt")["epoch"] >= 1
+    assert load_state(tmp_path / "runs/a/last.pt")["epoch"] == 1
 
 
 def test_ctrl_c_twice_stops_now(tmp_path: Path) -> None:
@@ -110,7 +114,6 @@ def can_mount(folder: Path) -> bool:
     return subprocess.run([*mounted("size=1m", folder), "true"], capture_output=True).returncode == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [

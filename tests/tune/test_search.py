@@ -1,10 +1,11 @@
 """`python -m tune.search` on a real Ray: killed, resumed, and what it leaves."""
 
+import dataclasses
 import json
 import os
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,37 @@ from fmnist.config import TrainConfig
 from fmnist.data import DataInfo, Split, split_train
 from fmnist.errors import InputError
 from fmnist.run import open_run, write_json
-from tests.conftest import ROOT, CommandLine, Outcome, wait_for
+from tests.conftest import IMAGES, CommandLine, Outcome, runs, wait_until
+from tests.gates import Gates, wait_until_gone
 from tune.journal import JOURNAL, TRIALS, read_events
 from tune.presets import SearchConfig
 from tune.search import SearchJob, search, warm_candidates
 from tune.searcher import build_searcher
-from tune.space import SPACES, candidates
-from tune.state import Candidate, TrialRecord
+from tune.space import SPACES, Space, candidates
+from tune.state import Candidate, SearchState, TrialRecord
 
-SEARCH = (
+ONE_RUNG = (
     *("--preset", "demo", "--name", "s", "--trials", "5", "--retrain-epochs", "2", "--price-per-hour", "30"),
-    *("--base.validation-images", "500", "--base.train-images", "600", "--base.epochs", "3"),
+    *("--base.validation-images", "500", "--base.train-images", IMAGES, "--base.epochs", "3", "--base.global-batch-size", "16"),
 )
-PROMOTED = (*SEARCH, "--scheduler", "promotion", "--searcher", "tpe", "--mlflow", "sqlite")
+LRS = [0.9, 0.1, 0.2, 0.3, 0.4]
+SCRIPTED: Space = {"model": ["lenet"], "optimizer": ["sgd"], "lr": LRS}
+"""Of a search by oracles, whose accuracy is their learning rate."""
+
+
+def seed_of(space: Space, first: float, trials: int = 5) -> int:
+    """A seed with which a random search begins with this learning rate, and does not try it again."""
+    for seed in range(1000):
+        lr, *others = (candidate["lr"] for candidate in candidates(space, trials, seed))
+        if lr == first and first not in others:
+            return seed
+    raise AssertionError(f"no seed begins with {first}")
+
+
+PROMOTED = (
+    *(*ONE_RUNG, "--scheduler", "promotion", "--searcher", "tpe", "--mlflow", "sqlite"),
+    *("--space", "space.toml", "--search-seed", seed_of(SCRIPTED, LRS[0])),
+)
 
 
 def trials(run: Path) -> list[dict[str, Any]]:
@@ -42,32 +61,44 @@ def reports(run: Path) -> list[dict[str, Any]]:
     return [event for event in read_events(run / JOURNAL) if event["event"] == "report"]
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.cluster
 def test_killed_interrupted_and_resumed_runs_no_finished_trial_again(
-    command: CommandLine, call: Callable[..., Outcome], tmp_path: Path
+    command: CommandLine, call: Callable[..., Outcome], gates: Gates, tmp_path: Path
 ) -> None:
+    (tmp_path / "space.toml").write_text("".join(f"{name} = {json.dumps(values)}\n" for name, values in SCRIPTED.items()))
+    command.environment["FMNIST_TEST_NETWORK"] = "oracle"
     run = tmp_path / "runs/s"
-    with command.start("tune.search", *PROMOTED) as process:
-        wait_for(process, lambda: len(reports(run)) >= 3)
+    best, *others = LRS
+    for lr in others:
+        gates.close(0.0, f"lr {lr}", lr=lr)
+    gates.close(1.5, "best", lr=best)
+    with command.start("tune.search", *map(str, PROMOTED)) as process:
+        wait_until(lambda: len(reports(run)) == 1, process)  # of trial 0, which is the best: it pauses, as there is no other yet
+        for lr in others:
+            gates.open(f"lr {lr}")
+        held = gates.wait_for(1, runs(process), "best")  # two others came to the rung, so it was promoted
         second = call("tune.search", *PROMOTED, "--resume")
         assert second.code == 2
         assert "runs/s is in use by another process" in second.output
         os.kill(process.pid, signal.SIGKILL)
+    wait_until_gone(held)
     before = reports(run)
+    assert len(before) >= 3
     assert not (run / "best").exists()
 
     other = call("tune.search", *PROMOTED, "--resume", "--reduction-factor", "2")
     assert other.code == 2
     assert "reduction_factor=2" in other.output
 
-    # Written anew by each session: on a busy machine the killed one may have come that far too.
-    chosen = run / "retrain/config.json"
-    chosen.unlink(missing_ok=True)
-    process = command.start("tune.search", *PROMOTED, "--resume")
-    wait_for(process, chosen.exists)
+    gates.open("best")
+    gates.close(0.5, "winner", validation_images=0)
+    process = command.start("tune.search", *map(str, PROMOTED), "--resume")
+    held = gates.wait_for(1, runs(process), "winner")
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate()
+    wait_until_gone(held)
+    gates.open("winner")
     assert process.returncode == 130, stderr
     assert stderr.startswith("interrupted. What is done is kept; go on with: python -m tune.search --preset demo --trials 5")
     assert stderr.strip().endswith("--name s --resume")
@@ -75,7 +106,7 @@ def test_killed_interrupted_and_resumed_runs_no_finished_trial_again(
     heard = reports(run)
     assert heard[: len(before)] == before
     assert len({(report["trial"], report["epoch"]) for report in heard}) == len(heard), "an epoch was trained again"
-    assert "promote" in {event["event"] for event in read_events(run / JOURNAL)}
+    assert [event["trial"] for event in read_events(run / JOURNAL) if event["event"] == "promote"] == [0]
 
     done = command("tune.search", "--resume")  # the newest run, as it was started
     assert done.returncode == 0, done.stderr
@@ -84,7 +115,7 @@ def test_killed_interrupted_and_resumed_runs_no_finished_trial_again(
     assert sorted(trial["number"] for trial in after) == [0, 1, 2, 3, 4]
     for trial in after:
         assert trial["rung"] == len(trial["curve"])
-        assert trial["outcome"].split(":")[0] in {"finished", "stopped at rung 1"}
+        assert trial["outcome"].split(":")[0] == ("stopped at rung 1" if trial["number"] else "finished")
         assert trial["config"]["threads"] == 1
         assert list((run / f"tensorboard/trial_{trial['number']:04}").glob("events.out.tfevents.*"))
 
@@ -129,42 +160,58 @@ def check_tracked(database: Path, ended: list[dict[str, Any]], summary: dict[str
         assert [point.value for point in sorted(points, key=lambda point: point.step)] == trial["curve"]
 
 
-@pytest.mark.slow
-@pytest.mark.cluster
-def test_trials_that_fail_are_recorded_with_their_reason(
-    tmp_path: Path, train: Split, info: DataInfo, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def ray_here(gates: Gates, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Ray that this process starts has its files in a place of its own, and workers that know the gates."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("RAY_TMPDIR", tempfile.mkdtemp(prefix="fm"))
-    # Ray kills a process once the machine's memory is used up to here: 3 GB more than now.
+    with tempfile.TemporaryDirectory(prefix="fm", ignore_cleanup_errors=True) as folder:
+        for name, value in (gates.environment | {"RAY_TMPDIR": folder, "FMNIST_DATA": str(small_data)}).items():
+            monkeypatch.setenv(name, value)
+        yield
+
+
+def search_here(job_of: Callable[..., SearchJob], config: SearchConfig, space: Space, train: Split, info: DataInfo) -> TrialRecord:
+    """Search in this process, with Ray's workers below it; give the winner."""
+    drawn = candidates(space, config.trials, config.search_seed)
+    base, training, validation = split_train(config.base, train)
+    assert validation is not None
+    config = dataclasses.replace(config, base=base)
+    propose = build_searcher("random", space, config.trials, config.search_seed)
+    with cluster() as resources:
+        job = job_of(config, propose, drawn, train, training, validation, info, resources, Console(width=200), open_storage(None))
+        run = open_run("s")
+        write_json(run / "config.json", {})
+        return search(run, job)
+
+
+@pytest.mark.full
+@pytest.mark.processes
+@pytest.mark.cluster
+@pytest.mark.usefixtures("ray_here")
+def test_trials_that_fail_are_recorded_with_their_reason(
+    gates: Gates, tmp_path: Path, train: Split, info: DataInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Ray kills a process once the machine's memory is used up to here: 3 GB more than now. A trial of mycnn takes 4.
     memory = psutil.virtual_memory()
     monkeypatch.setenv("RAY_memory_usage_threshold", f"{1 - (memory.available - 3e9) / memory.total:.3f}")
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "50")
-    space: dict[str, Any] = {
-        "model": ["lenet", "wideresnet28"],
-        "lr": {"by": "model", "lenet": [0.05, 1e9], "wideresnet28": [0.05]},
-        "global_batch_size": {"by": "model", "lenet": [64, 5000], "wideresnet28": [600]},
+    gates.close(0.0, take_bytes=4_000_000_000, model="mycnn", lr=0.05)
+    space: Space = {
+        "model": ["lenet", "mycnn"],
+        "lr": {"by": "model", "lenet": [0.05, 1e9], "mycnn": [0.05]},
+        "global_batch_size": {"by": "model", "lenet": [64, 5000], "mycnn": [64]},
     }
     base = TrainConfig(epochs=1, optimizer="sgd", warmup=0.0, validation_images=500, train_images=600)
     config = SearchConfig(trials=30, concurrent_trials=1, base=base)
-    once = candidates(space, config.trials, config.search_seed)
-    assert {(c["model"], c["lr"], c["global_batch_size"]) for c in once} == {
+    assert {(c["model"], c["lr"], c["global_batch_size"]) for c in candidates(space, config.trials, config.search_seed)} == {
         *(("lenet", lr, batch) for lr in (0.05, 1e9) for batch in (64, 5000)),
-        ("wideresnet28", 0.05, 600),
+        ("mycnn", 0.05, 64),
     }
-    with cluster() as resources:
-        base, training, validation = split_train(config.base, train)
-        assert validation is not None
-        propose = build_searcher("random", space, config.trials, config.search_seed)
-        job = SearchJob(config, propose, once, train, training, validation, info, resources, Console(), open_storage(None))
-        run = open_run("s")
-        write_json(run / "config.json", {})
-        best = search(run, job)
+    best = search_here(SearchJob, config, space, train, info)
     assert (best.config.lr, best.config.global_batch_size) == (0.05, 64)
     for trial in trials(tmp_path / "runs/s"):
         config = TrainConfig.from_dict(trial["config"])
-        if config.model == "wideresnet28":
+        if config.model == "mycnn":
             assert trial["outcome"].startswith("error: killed for memory")
         elif config.global_batch_size == 5000:
             assert trial["outcome"].startswith("error: ")
@@ -173,25 +220,42 @@ def test_trials_that_fail_are_recorded_with_their_reason(
             assert trial["outcome"].startswith("diverged: " if config.lr > 1 else "finished")
 
 
-@pytest.mark.slow
+@pytest.mark.full
+@pytest.mark.processes
 @pytest.mark.cluster
-def test_the_time_budget_ends_the_search_and_says_so(command: CommandLine, tmp_path: Path) -> None:
-    budget = ("--trials", 200, "--time-budget", 0.5, "--base.epochs", 40, "--grace-epochs", 40, "--retrain-epochs", 1)
-    done = command("tune.search", *SEARCH, *budget)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.usefixtures("ray_here")
+def test_the_time_budget_ends_the_search_and_says_so(
+    gates: Gates, tmp_path: Path, train: Split, info: DataInfo, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gates.close(1.5)
+
+    class Scripted(SearchJob):
+        """Its clock stands still until a trial is in the middle of its second epoch; then the minute is over."""
+
+        def state(self, run: Path) -> SearchState:
+            state = super().state(run)
+            state.clock = lambda: 61.0 if gates.waiting() else 0.0
+            return state
+
+    base = TrainConfig(model="lenet", epochs=40, global_batch_size=64, validation_images=500, train_images=IMAGES)
+    config = SearchConfig(trials=200, time_budget=1.0, grace_epochs=40, base=base)
+    space: Space = {"optimizer": ["sgd"], "lr": [0.05, 0.06, 0.07]}
+    best = search_here(Scripted, config, space, train, info)
+    assert "the search ends: the time budget is used up" in capsys.readouterr().out
     ended = trials(tmp_path / "runs/s")
     assert 0 < len(ended) < 200
-    assert "out of time" in {trial["outcome"] for trial in ended}
-    assert {trial["outcome"] for trial in ended} <= {"out of time", "finished"}
+    assert {trial["outcome"] for trial in ended} == {"out of time"}
+    assert len(best.curve) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.cluster
 def test_a_dry_run_plans_and_leaves_nothing(command: CommandLine, tmp_path: Path) -> None:
-    done = command("tune.search", *SEARCH, "--dry-run")
+    done = command("tune.search", *ONE_RUNG, "--dry-run")
     assert done.returncode == 0, done.stderr
-    for words in ("5 of up to 3 epochs on 600 images; rungs at 1", "15 if no trial were stopped", "images/s", "minutes", "money"):
-        assert words in done.stdout
+    words = (f"5 of up to 3 epochs on {IMAGES} images; rungs at 1", "15 if no trial were stopped", "images/s", "minutes", "money")
+    for word in words:
+        assert word in done.stdout
     assert not (tmp_path / "runs").exists()
 
 
