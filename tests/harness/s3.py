@@ -6,7 +6,6 @@ import json
 import logging
 import re
 import threading
-from contextlib import suppress
 from typing import Any, Self
 
 import torch
@@ -53,9 +52,10 @@ class S3:
         """Epochs done, by trial, as saved in the bucket."""
         listed = self.call("GET", f"/runs?list-type=2&prefix={self.prefix}/run/search/trial_").decode()
         found: dict[int, int] = {}
-        for key, number in re.findall(r"<Key>(\S*?/trial_(\d+)/last\.pt)</Key>", listed):
-            with suppress(Exception):  # it is removed as the trial ends
-                found[int(number)] = torch.load(io.BytesIO(self.call("GET", f"/runs/{key}")), weights_only=True)["epoch"]
+        for key, number in re.findall(r"<Key>([^<]*/trial_(\d+)/last\.pt)</Key>", listed):
+            content = self.call("GET", f"/runs/{key}")
+            if not content.startswith(b"<"):  # else it was removed meanwhile, as the trial ended
+                found[int(number)] = torch.load(io.BytesIO(content), weights_only=True)["epoch"]
         return found
 
     @property

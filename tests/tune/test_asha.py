@@ -127,6 +127,30 @@ def test_median_stopping_by_the_definition() -> None:
     assert rule.report(5, 1, NAN).decision == "stop"
 
 
+def test_median_stopping_lets_a_trial_at_the_median_go_on_and_compares_at_no_rung() -> None:
+    rule = MedianStopping(1, others=1)
+    assert rule.rungs == []
+    assert rule.report(0, 1, 0.5) == ("continue", "")
+    assert rule.report(1, 1, 0.5) == ("continue", "")  # at the median
+    assert rule.report(2, 1, 0.4999) == ("stop", "epoch 1: below the median 0.5000 of 2")
+    assert rule.report(3, 1, NAN) == ("stop", "epoch 1: its accuracy is nan")
+    assert rule.promotion() is None
+    assert rule.promotion(last=True) is None
+
+
+def test_full_length_compares_and_promotes_nobody() -> None:
+    rule = FullLength()
+    assert rule.rungs == []
+    assert rule.report(0, 3, math.inf) == ("stop", "epoch 3: its accuracy is inf")
+    assert rule.promotion(last=True) is None
+
+
+def test_a_trial_that_diverges_after_the_last_rung_counts_nowhere() -> None:
+    rule = Asha(1, 2, 4)
+    assert rule.report(0, 4, NAN) == ("stop", "epoch 4: its accuracy is nan")
+    assert all(not rung.values for rung in rule.levels.values())
+
+
 def test_full_length_stops_what_diverges_alone() -> None:
     rule = FullLength()
     assert feed(rule, CURVES) == [4] * 5

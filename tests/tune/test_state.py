@@ -258,3 +258,130 @@ def test_the_winner_ran_in_full() -> None:
     assert winner(records[1:2]) is records[1]
     assert winner(records[3:]) is None
     assert winner([record(0, [], "error: x")]) is None
+
+
+def fresh(scheduler: str = "promotion", trials: int = 2, limits: Limits = Limits(), **more: Any) -> SearchState:
+    """A search of a few candidates, in which epochs cost no time."""
+
+    def few(number: int, records: Mapping[int, TrialRecord]) -> Candidate | None:
+        return {"lr": round(0.01 + number / 100, 6)} if number < trials else None
+
+    return SearchState(rule(scheduler), few, BASE, limits=limits, **{"clock": Clock()} | more)
+
+
+def test_the_best_goes_on_where_nobody_could_be_promoted(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    state = fresh(journal=Journal(path))
+    assert (state.next(), state.next()) == (0, 1)
+    assert state.report(0, result(1, 0.5)) == "pause"
+    assert state.records[0].outcome == "paused at rung 1: 1st of 1"
+    assert state.next() is None  # another still runs
+    assert state.report(1, result(1, 0.4)) == "pause"
+    assert state.next() == 0  # two are too few to promote one of, but a full run there must be
+    for epoch in range(2, EPOCHS + 1):
+        if state.report(0, result(epoch, 0.5)) == "pause":
+            assert state.next() == 0
+    state.end(0, "finished")
+    assert state.next() is None  # one has run in full
+    promoted = [(event["trial"], event["last"]) for event in read_events(path) if event["event"] == "promote"]
+    assert promoted == [(0, True)] * 2
+    assert read_events(path)[-1] == {"event": "end", "trial": 0, "outcome": "finished", "s": 0.0}
+    resumed = fresh(events=read_events(path))
+    assert [record.number for record in resumed.done] == [0]
+    state.close()
+    assert state.records[1].outcome == "stopped at rung 1: 2nd of 2"
+    assert [record.number for record in state.done] == [0, 1]
+
+
+def test_at_the_end_what_runs_is_out_of_time_and_what_is_paused_was_stopped() -> None:
+    state = fresh()
+    state.next()
+    state.next()
+    state.report(0, result(1, 0.5))
+    state.records[0].outcome = "paused at rung 1: paused twice"
+    state.close()
+    assert [record.outcome for record in state.done] == ["stopped at rung 1: paused twice", "out of time"]
+    assert not state.running
+    before = [record.outcome for record in state.done]
+    state.close()
+    assert [record.outcome for record in state.done] == before
+
+
+def test_nothing_is_proposed_once_there_was_nothing_to_propose() -> None:
+    asked: list[int] = []
+
+    def none(number: int, records: Mapping[int, TrialRecord]) -> None:
+        asked.append(number)
+
+    state = SearchState(rule("asha"), none, BASE, clock=Clock())
+    assert not state.exhausted
+    assert state.best == 0.0
+    for _ in range(3):
+        assert state.next() is None
+    assert state.exhausted
+    assert asked == [0]
+
+
+@pytest.mark.parametrize(("value", "over"), [(0.8999, ""), (0.9, "90.00% is reached"), (0.95, "95.00% is reached")])
+def test_an_accuracy_that_is_reached_ends_the_search(value: float, over: str) -> None:
+    state = fresh("none", limits=Limits(accuracy=0.9))
+    assert state.over() == ""
+    state.next()
+    state.report(0, result(1, value))
+    assert state.over() == over
+    state.report(0, result(2, 0.1))
+    assert state.over() == over
+
+
+@pytest.mark.parametrize(("now", "over"), [(59.9, ""), (60.0, "the time budget is used up"), (61.0, "the time budget is used up")])
+def test_the_time_budget_counts_from_the_first_trial(now: float, over: str) -> None:
+    clock = Clock()
+    clock.now = 1000.0
+    state = fresh("none", limits=Limits(seconds=60.0), clock=clock)
+    clock.now = 2000.0
+    assert (state.elapsed, state.over()) == (0.0, "")
+    state.next()
+    clock.now = 2000.0 + now
+    assert state.over() == over
+    assert (state.next() is None) == bool(over)
+
+
+def test_earlier_sessions_count(tmp_path: Path) -> None:
+    path, clock = tmp_path / "journal.jsonl", Clock()
+    state = fresh("none", journal=Journal(path), clock=clock)
+    state.next()
+    clock.now += 7.0
+    state.report(0, result(1, 0.5))
+    clock.now += 5.0
+    state.report(0, result(2, 0.5))
+    resumed = fresh("none", events=read_events(path), clock=Clock())
+    assert resumed.elapsed == resumed.spent == 12.0
+    assert fresh("none").spent == 0.0
+
+
+def test_what_trials_took_adds_up() -> None:
+    state = fresh("none")
+    state.next()
+    for epoch, seconds in enumerate((1.25, 2.5, 4.0), start=1):
+        state.report(0, result(epoch, 0.5, seconds=seconds))
+    assert state.records[0].seconds == 7.75
+    assert state.epochs == 3
+
+
+def test_a_trial_that_diverges_is_counted_at_the_epoch_it_did_not_reach(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    state = fresh("none", journal=Journal(path))
+    state.next()
+    state.report(0, result(1, 0.5))
+    assert state.report(0, {"ended": "diverged: nan", "epoch": 9, "validation_accuracy": 0.0}) == "stop"
+    assert read_events(path)[-1] == {"event": "failed", "trial": 0, "epoch": 2, "outcome": "diverged: nan", "s": 0.0}
+
+
+def test_a_record_is_rounded_for_the_file_and_read_again() -> None:
+    record = TrialRecord(3, BASE, [0.51234], [1.23456], "finished", images_per_s=2345.678, seconds=12.3456, kept_epoch=1)
+    told = record.to_dict()
+    assert (told["times"], told["images_per_s"], told["seconds"], told["rung"]) == ([1.23], 2345.7, 12.35, 1)
+    assert told["curve"] == [0.51234]
+    assert TrialRecord.from_dict(told) == TrialRecord(
+        3, BASE, [0.51234], [1.23], "finished", images_per_s=2345.7, seconds=12.35, kept_epoch=1
+    )
