@@ -30,6 +30,26 @@ BETTER_THAN_CHANCE = 0.0 if FAST else 0.2
 """An accuracy that a network of ten classes has if it learned anything."""
 
 
+SLOW_S = 5.0
+"""A test that takes longer is named as it ends: so one sees what one waits for."""
+
+
+class Slow:
+    """Names slow tests as they end."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None and report.duration > SLOW_S:
+            terminal.write_line(f" {report.duration:.0f} s: {report.nodeid} ({report.when})")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Slow(config))
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     return find_data()

@@ -26,7 +26,7 @@ from fmnist.data import (
 )
 from fmnist.errors import InputError
 from fmnist.idx import DataError, write_idx
-from tests.conftest import CommandLine, Outcome, write_split
+from tests.conftest import Outcome, write_split
 
 CONFIG = TrainConfig(validation_images=5000)
 
@@ -234,8 +234,8 @@ def test_command_describes(call: Callable[..., Outcome]) -> None:
     assert "Ankle boot" in done.output
 
 
-def test_command_fails_in_one_line(command: CommandLine, tmp_path: Path) -> None:
-    done = command("fmnist.data", "--data", tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: data=")
-    assert len(done.stderr.splitlines()) == 1
+def test_command_fails_in_one_line(call: Callable[..., Outcome], tmp_path: Path) -> None:
+    done = call("fmnist.data", "--data", tmp_path)
+    assert done.code == 2
+    assert done.output.startswith("error: data=")
+    assert len(done.output.splitlines()) == 1

@@ -22,10 +22,10 @@ from tests.gates import Gates
 LENET = ("--recipe", "e-lenet-0.05", "--validation-images", "500", "--global-batch-size", "64")
 
 
-def test_leaves_a_run_folder(command: CommandLine, tmp_path: Path) -> None:
-    done = command("fmnist.train", *LENET, "--epochs", 2, "--name", "a")
-    assert done.returncode == 0, done.stderr
-    assert "epoch 2/2" in done.stdout
+def test_leaves_a_run_folder(call: Callable[..., Outcome], tmp_path: Path) -> None:
+    done = call("fmnist.train", *LENET, "--epochs", 2, "--name", "a")
+    assert done.code == 0, done.output
+    assert "epoch 2/2" in done.output
     run = tmp_path / "runs/a"
     assert json.loads((run / "config.json").read_text())["train"]["epochs"] == 2
     summary = json.loads((run / "summary.json").read_text())
@@ -33,9 +33,9 @@ def test_leaves_a_run_folder(command: CommandLine, tmp_path: Path) -> None:
     assert "test_accuracy" not in summary
     assert summary["seconds"]["train"] > 0
     assert (run / "best/model.safetensors").exists()
-    evaluated = command("fmnist.evaluate", "--split", "validation")
-    assert evaluated.returncode == 0, evaluated.stderr
-    assert "Ankle boot" in evaluated.stdout
+    evaluated = call("fmnist.evaluate", "--split", "validation")
+    assert evaluated.code == 0, evaluated.output
+    assert "Ankle boot" in evaluated.output
 
 
 def same(one: Any, other: Any) -> bool:

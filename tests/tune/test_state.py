@@ -260,13 +260,14 @@ def test_the_winner_ran_in_full() -> None:
     assert winner([record(0, [], "error: x")]) is None
 
 
-def fresh(scheduler: str = "promotion", trials: int = 2, limits: Limits = Limits(), **more: Any) -> SearchState:
+def fresh(scheduler: str = "promotion", trials: int = 2, **more: Any) -> SearchState:
     """A search of a few candidates, in which epochs cost no time."""
 
     def few(number: int, records: Mapping[int, TrialRecord]) -> Candidate | None:
         return {"lr": round(0.01 + number / 100, 6)} if number < trials else None
 
-    return SearchState(rule(scheduler), few, BASE, limits=limits, **{"clock": Clock()} | more)
+    more.setdefault("clock", Clock())
+    return SearchState(rule(scheduler), few, BASE, **more)
 
 
 def test_the_best_goes_on_where_nobody_could_be_promoted(tmp_path: Path) -> None:
