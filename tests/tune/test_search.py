@@ -237,7 +237,7 @@ def test_the_time_budget_ends_the_search_and_says_so(
             state.clock = lambda: 61.0 if gates.waiting() else 0.0
             return state
 
-    base = TrainConfig(model="lenet", epochs=40, global_batch_size=64, validation_images=500, train_images=IMAGES)
+    base = TrainConfig(model="lenet", epochs=40, warmup=0.0, global_batch_size=64, validation_images=500, train_images=IMAGES)
     config = SearchConfig(trials=200, time_budget=1.0, grace_epochs=40, base=base)
     space: Space = {"optimizer": ["sgd"], "lr": [0.05, 0.06, 0.07]}
     best = search_here(Scripted, config, space, train, info)
