@@ -555,6 +555,29 @@ def test_two_sources_are_one_too_many(tmp_path: Path) -> None:
         find_data(Source(data="a", from_folder="b"))
 
 
+def test_the_description_in_words(tmp_path: Path, train: Split, capsys: pytest.CaptureFixture[str]) -> None:
+    own(tmp_path, train)
+    write_idx(tmp_path / "t10k-labels-idx1-ubyte", (np.arange(40) % 2).astype(np.uint8))
+    data.main(data.DataOptions(source=Source(data=str(tmp_path))))
+    mean, deviation = (statistic.item() for statistic in pixel_statistics(train.images[:40]))
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path.name} in {tmp_path}",
+        f"40 training and 40 test images, 28×28 gray; pixel mean {mean:.2f}, deviation {deviation:.2f}",
+        "    0  0                      14       20",
+        "    1  1                      13       20",
+        "    2  2                      13        0",
+    ]
+
+
+def test_the_description_of_colour(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    split = Split(torch.randint(0, 256, (30, 3, 8, 8), dtype=torch.uint8), torch.arange(30) % 2)  # two classes are enough
+    for prefix in ("train", "t10k"):
+        write_split(tmp_path, prefix, split)
+    data.main(data.DataOptions(source=Source(data=str(tmp_path))))
+    mean = ", ".join(f"{value:.2f}" for value in pixel_statistics(split.images)[0].flatten())
+    assert f"30 training and 30 test images, 8×8 colour; pixel mean {mean}, deviation " in capsys.readouterr().out
+
+
 def test_command_describes(call: Callable[..., Outcome]) -> None:
     done = call("fmnist.data")
     assert done.code == 0
