@@ -16,12 +16,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from onnx.external_data_helper import set_external_data
 
+from export import verify as verify_module
 from export.bundle import refresh
 from export.check import VerificationError, check_bundle, read_manifest
 from export.graph import to_onnx
 from export.quantize import Variant
 from export.sign import check_signature, sign
-from export.verify import compare, verify
+from export.verify import VerifyOptions, compare, said_of_values, verify
+from export.verify import main as verify_main
 from fmnist.checkpoint import Checkpoint, save_checkpoint
 from fmnist.data import Split
 from fmnist.errors import InputError
@@ -343,6 +345,59 @@ def test_a_signature_catches_whoever_recomputes_everything(bundle: Path, tmp_pat
     for key in (tmp_path / "none.pem", bundle / "client.py"):
         with pytest.raises(InputError, match=r"sign='.*it cannot sign"):
             sign(bundle, key)
+
+
+def test_what_verification_says_and_leaves(
+    checkpoint: Checkpoint,
+    tmp_path: Path,
+    call: Callable[..., Outcome],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = tmp_path / "runs/r"
+    save_checkpoint(run / "best", checkpoint.model, checkpoint.config, checkpoint.data, {})
+    shutil.copy(run / "best/config.json", run / "config.json")
+    assert call("export.to_onnx", run, "--variants").code == 0
+    bundle = run / "export"
+    monkeypatch.delenv("FMNIST_DATA")
+
+    def verified(**options: Any) -> tuple[int, list[str]]:
+        given: Any = {"run": str(run), "provider": "cpu"} | options
+        code = verify_main(VerifyOptions(**given))
+        return code, capsys.readouterr().out.splitlines()
+
+    code, (whole, passed) = verified(provider=None)
+    assert code == 0
+    assert whole == "whole: manifest, 4 files, the graph, golden samples"
+    found, summary = read_json(bundle / "verify.json"), read_json(run / "summary.json")
+    assert passed == next(iter(said_of_values(found))).replace("[green]", "").replace("[/]", "")
+    assert found["images"] == 10_000
+    assert summary["onnx_test_accuracy"] == found["onnx_accuracy"] == found["metrics"]["accuracy"]
+    assert summary["parity_max_abs_diff"] == found["max_abs_diff"] < found["tolerance"]
+    assert found["sha256"] == read_json(bundle / "manifest.json")["files"]["model.onnx"]["sha256"]
+    assert summary["seconds"]["verify"] > 0
+    assert read_json(bundle / "manifest.json")["verified"]["onnx_accuracy"] == found["onnx_accuracy"]
+
+    private, public = new_key(tmp_path, "mine")
+    sign(bundle, private)
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    code, lines = verified(key=public)
+    assert (code, lines[0]) == (0, "whole: manifest, 5 files, the graph, golden samples; signed by this key")
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before  # what is signed stays as it is
+    with monkeypatch.context() as patch:
+        patch.setattr(verify_module, "test_set", lambda info, source: None)
+        code, lines = verified(run=str(bundle))
+    assert (code, lines) == (
+        0,
+        [
+            "whole: manifest, 5 files, the graph, golden samples; its signature is not checked: --key",
+            "not over the test set: Fashion-MNIST is not at hand; name it with --data",
+        ],
+    )
+    code, lines = verified(key=new_key(tmp_path, "other")[1])
+    assert code == 1
+    assert [line.partition(":")[0] for line in lines] == ["failed"]
+    assert lines[0].startswith("failed: signature: it is not of these files by this key")
 
 
 LABELS = np.array([0, 1])
