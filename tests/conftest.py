@@ -18,7 +18,7 @@ from fmnist.data import CLASSES, DataInfo, Split, find_data, load_info, load_tes
 from fmnist.idx import write_idx
 from fmnist.lock import HELD
 from tests.browser import open_browser
-from tests.gates import LIMIT_S, PATH, Gates
+from tests.gates import FAIR, LIMIT_S, PATH, Gates
 
 ROOT = Path(__file__).parent.parent
 FAST = os.environ.get("FMNIST_TEST_FAST") == "1"
@@ -115,7 +115,7 @@ def command(tmp_path: Path, small_data: Path) -> Iterator[CommandLine]:
             "NO_COLOR": "1",
             "COLUMNS": "200",
         }
-        changes |= NETWORK
+        changes |= NETWORK | FAIR
         yield CommandLine(tmp_path, dict(os.environ) | changes)
 
 

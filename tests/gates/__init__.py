@@ -17,6 +17,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 PATH = f"{HERE}{os.pathsep}{ROOT}"
 """PYTHONPATH of every process under test; `sitecustomize.py` does nothing where no variable asks for it."""
+FAIR = {"RAY_worker_niceness": "0"}
+"""Ray's workers are nice (15) by default: beside anything else on the machine they would starve."""
 LIMIT_S = 400.0
 """No test waits longer for a process to come where it should; a starved machine takes a minute."""
 
@@ -30,7 +32,7 @@ class Gates:
     @property
     def environment(self) -> dict[str, str]:
         """What a process needs to know its gates; those below it inherit it, Ray's workers too."""
-        return {"PYTHONPATH": PATH, "FMNIST_TEST_GATES": str(self.folder)}
+        return {"PYTHONPATH": PATH, "FMNIST_TEST_GATES": str(self.folder)} | FAIR
 
     def close(self, epoch: float, name: str = "gate", *, take_bytes: int = 0, **where: Any) -> None:
         """Let trainings wait once `epoch` epochs are behind them: 2.5 is the middle of the third.

@@ -26,7 +26,7 @@ import psutil
 from ray.cluster_utils import Cluster
 
 from fmnist.checkpoint import load_state
-from tests.gates import LIMIT_S, PATH, Gates, wait_until_gone
+from tests.gates import FAIR, LIMIT_S, PATH, Gates, wait_until_gone
 from tests.harness.s3 import AWS, S3
 from tune.space import Space, grid
 
@@ -57,7 +57,7 @@ class Started:
         self, folder: Path, module: str, *arguments: object, prefix: tuple[str, ...] = (), environ: dict[str, str] | None = None
     ) -> None:
         words = [*prefix, sys.executable, "-m", module, *map(str, arguments)]
-        base = {"PYTHONPATH": PATH, "NO_COLOR": "1", "COLUMNS": "300", "RAY_TMPDIR": str(folder.parent)}
+        base = FAIR | {"PYTHONPATH": PATH, "NO_COLOR": "1", "COLUMNS": "300", "RAY_TMPDIR": str(folder.parent)}
         self.process = subprocess.Popen(
             words,
             cwd=folder,
