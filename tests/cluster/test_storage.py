@@ -1,6 +1,8 @@
 """Where a run lives: a folder, or S3 (moto's server in this process, which can be made to fail)."""
 
 import errno
+import io
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -157,6 +159,57 @@ def test_a_state_is_saved_and_read_with_patience(s3: S3, monkeypatch: pytest.Mon
     assert calls == [("saving the state", tell), ("reading the state to resume from", tell)]
 
 
+class Evil:
+    """Unpickled, it would write a file."""
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("code-ran"),)
+
+
+def test_a_state_on_s3_runs_no_code(s3: S3, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save({"epoch": Evil()}, buffer)
+    file = open_storage(s3.place).state(Path("runs/a"))
+    filesystem, path = module._split(file.place)  # pyright: ignore[reportPrivateUsage]
+    module._put(filesystem, path, buffer.getvalue())  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(pickle.UnpicklingError):
+        file.load()
+    assert not (tmp_path / "code-ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "uri", "path"),
+    [
+        ("s3://bucket/a/b", "s3://bucket", "bucket/a/b"),
+        ("s3://bucket/a/b/", "s3://bucket", "bucket/a/b"),
+        ("s3://bucket", "s3://bucket", "bucket"),
+        ("s3://bucket/a?region=x", "s3://bucket?region=x", "bucket/a"),
+        ("s3://bucket/a/b?endpoint_override=http://host?x", "s3://bucket?endpoint_override=http://host?x", "bucket/a/b"),
+    ],
+)
+def test_an_address_is_a_file_system_and_a_path(address: str, uri: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "open_filesystem", lambda uri: (uri, "ignored"))
+    assert module._split(address) == (uri, path)  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.parametrize("query", ["", "?region=x", "?endpoint_override=http://host/?x"])
+def test_a_bucket_is_tried_with_an_empty_file_that_is_taken_back(query: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[Any] = []
+
+    class FileSystem:
+        def delete_file(self, path: str) -> None:
+            done.append(path)
+
+    opened: list[str] = []
+    monkeypatch.setattr(module, "open_filesystem", lambda uri: (opened.append(uri), (FileSystem(), ""))[1])
+    monkeypatch.setattr(module, "_put", lambda filesystem, path, content: done.append((path, content)))
+    place = f"s3://bucket/runs{query}"
+    assert open_storage(place).place == place
+    assert opened == [f"s3://bucket{query}"]
+    assert done == [("bucket/runs/.probe", b""), "bucket/runs/.probe"]
+    assert open_storage("s3://bucket/runs/").place == "s3://bucket/runs"
+
+
 class Stream:
     """An output stream whose write fails."""
 
@@ -205,7 +258,7 @@ def test_a_bucket_that_is_not_there(s3: S3) -> None:
     with pytest.raises(InputError) as raised:
         open_storage(place)
     said = str(raised.value)
-    assert said.startswith(f"storage={place!r}: it cannot be written to (")
+    assert said.startswith(f"storage={place!r}: it cannot be written to (When")
     assert said.endswith("); the bucket must exist, and this machine be allowed to use it")
     assert len(said.splitlines()) == 1
 
@@ -242,6 +295,7 @@ def fill(run: Path) -> None:
     (run / "search").mkdir(parents=True)
     (run / "config.json").write_text("{}")
     (run / "search/trials.jsonl").write_text("1\n")
+    (run / "search/journal.jsonl").write_text("")
     (run / ".lock").write_text("")
     (run / "latest").symlink_to("config.json")
 
@@ -259,7 +313,7 @@ def test_a_run_on_s3_alone_is_fetched_without_its_states(s3: S3, tmp_path: Path)
     Path("runs").rename("gone")
     assert storage.run_to_resume("a") == Path("runs/a")
     found = sorted(str(path.relative_to("runs/a")) for path in Path("runs/a").rglob("*") if path.is_file())
-    assert found == ["config.json", "search/trials.jsonl"]
+    assert found == ["config.json", "search/journal.jsonl", "search/trials.jsonl"]
     assert Path("runs/a/search/trials.jsonl").read_text() == "1\n"
     Path("runs/a/config.json").write_text("mine")
     assert storage.run_to_resume("a") == Path("runs/a")
@@ -307,15 +361,15 @@ def test_mirroring_copies_what_is_new_or_has_changed(s3: S3, monkeypatch: pytest
     monkeypatch.setattr(module, "MIRROR_EVERY_S", 1000.0)
     with storage.mirrored(run, print) as push:
         push()
-        assert written == ["config.json", "search/trials.jsonl"]
-        assert keys(s3) == ["a/config.json", "a/search/trials.jsonl"]  # neither hidden files nor links
+        assert written == ["config.json", "search/journal.jsonl", "search/trials.jsonl"]
+        assert keys(s3) == ["a/config.json", "a/search/journal.jsonl", "a/search/trials.jsonl"]  # neither hidden files nor links
         push()
-        assert len(written) == 2
+        assert len(written) == 3
         (run / "search/trials.jsonl").write_text("1\n2\n")
         push()
-        assert written[2:] == ["search/trials.jsonl"]
+        assert written[3:] == ["search/trials.jsonl"]
         (run / "late.json").write_text("late")
-    assert written[3:] == ["late.json"]
+    assert written[4:] == ["late.json"]
     assert s3.call("GET", f"/runs/{s3.prefix}/a/search/trials.jsonl") == b"1\n2\n"
 
 
@@ -325,7 +379,7 @@ def test_mirroring_goes_on_by_itself(s3: S3, monkeypatch: pytest.MonkeyPatch) ->
     fill(run)
     with storage.mirrored(run, print):
         deadline = time.monotonic() + 100
-        while keys(s3) != ["a/config.json", "a/search/trials.jsonl"]:
+        while keys(s3) != ["a/config.json", "a/search/journal.jsonl", "a/search/trials.jsonl"]:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
@@ -346,7 +400,7 @@ def test_what_failed_is_told_once_and_copied_in_the_end(s3: S3, monkeypatch: pyt
     monkeypatch.setattr(module, "_put", sometimes)
     with storage.mirrored(run, told.append):
         deadline = time.monotonic() + 100
-        while len(keys(s3)) < 2:
+        while len(keys(s3)) < 3:
             assert time.monotonic() < deadline
             time.sleep(0.01)
     assert told == [f"copying runs/a to {s3.place} failed (slow down); it goes on trying"]
@@ -358,7 +412,7 @@ def test_a_run_that_breaks_is_copied_and_its_own_error_told(s3: S3, monkeypatch:
     fill(run)
     with pytest.raises(KeyError, match="mine"), storage.mirrored(run, print):
         raise KeyError("mine")
-    assert keys(s3) == ["a/config.json", "a/search/trials.jsonl"]
+    assert keys(s3) == ["a/config.json", "a/search/journal.jsonl", "a/search/trials.jsonl"]
 
     def fails(filesystem: Any, path: str, content: Any) -> None:
         raise OSError("slow down")
@@ -398,4 +452,4 @@ def test_a_file_that_vanishes_meanwhile_is_left_out(s3: S3, monkeypatch: pytest.
     monkeypatch.setattr(Path, "read_bytes", vanishing)
     with storage.mirrored(run, print) as push:
         push()
-        assert keys(s3) == ["a/search/trials.jsonl"]
+        assert keys(s3) == ["a/search/journal.jsonl", "a/search/trials.jsonl"]

@@ -409,6 +409,7 @@ def test_fetching_tries_one_source_after_the_other(
     folder = tmp_path / "cache/fmnist"
     fetch = data._fetch  # pyright: ignore[reportPrivateUsage]
     if second_works:
+        folder.mkdir(parents=True)
         assert fetch(folder) == folder
         assert sorted(path.name for path in folder.iterdir()) == sorted(f"{name}.gz" for name in SHA256)
         assert load_info(folder).name == "Fashion-MNIST"
@@ -551,7 +552,7 @@ def test_not_an_idx_file_and_one_cut_short(tmp_path: Path, train: Split) -> None
 
 
 def test_two_sources_are_one_too_many(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--data and --from-folder"):
+    with pytest.raises(InputError, match=r"^--data and --from-folder: give one of them$"):
         find_data(Source(data="a", from_folder="b"))
 
 
