@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -25,7 +26,7 @@ from export.check import (
     tolerance_of,
 )
 from export.verify import Parity, all_logits, check_accuracy, compare, said_of_values, summary_of
-from fmnist.data import CLASSES, SHA256, DataError, DataInfo, Source
+from fmnist.data import CLASSES, SHA256, DataError, DataInfo, Source, Split
 from fmnist.errors import InputError
 
 Array = NDArray[Any]
@@ -486,3 +487,183 @@ def test_the_test_set_is_that_of_the_training_or_none(small_data: Path, tmp_path
         verify.test_set(other, Source(data=str(small_data)))
     with pytest.raises(InputError):
         verify.test_set(info, Source(data=str(tmp_path)))
+
+
+class Looking(Session):
+    """Reads its logits off the pixels: the first three of the first row; a variant is wrong about some images."""
+
+    def __init__(self, wrong: int = 0) -> None:
+        super().__init__(answers())
+        self.wrong = wrong
+
+    def run(self, names: list[str], feed: dict[str, Array]) -> list[Array]:
+        (pixels,) = feed.values()
+        self.batches.append(len(pixels))
+        logits = pixels[:, 0, :3].astype(np.float32)
+        wrong = pixels[:, 1, 0] < self.wrong
+        logits[wrong] = logits[wrong][:, [1, 2, 0]]
+        return [logits, softmax(logits)]
+
+
+def looked_at(images: int = 600) -> Split:
+    """Images that `Looking` has right; each knows its number, up to 255."""
+    pixels = np.zeros((images, 28, 28), np.uint8)
+    labels = np.arange(images) % 3
+    pixels[np.arange(images), 0, labels] = 20
+    pixels[:, 1, 0] = np.minimum(np.arange(images), 255)
+    return Split(torch.from_numpy(pixels), torch.from_numpy(labels))
+
+
+def bundle_manifest(**variants: bool) -> dict[str, Any]:
+    return {
+        "labels": ["a", "b", "c"],
+        "variants": {name: {"published": published} for name, published in variants.items()},
+        "verified": None,
+        "average_flips": True,
+        "files": {"model.onnx": {"sha256": "abc"}},
+    }
+
+
+@dataclass
+class Opened:
+    """What was opened where, and the sessions that answered."""
+
+    wrong: dict[str, int] = field(default_factory=dict[str, int])
+    asked: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    sessions: list[Looking] = field(default_factory=list[Looking])
+
+    def __call__(self, path: Path, provider: str) -> Looking:
+        assert path.parent == Path("bundle")
+        self.asked.append((path.name, provider))
+        self.sessions.append(Looking(self.wrong.get(path.name, 0)))
+        return self.sessions[-1]
+
+
+def test_every_published_graph_is_held_against_the_whole_test_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, test, checkpoint = Opened({"model.int8.onnx": 1}), looked_at(), object()
+    compared: list[Any] = []
+
+    def reference(checkpoints: Any, flips: bool, split: Split) -> Array:
+        compared.append((checkpoints, flips, split))
+        logits = split.images[:, 0, :3].float().numpy()
+        return logits + 1e-5
+
+    monkeypatch.setattr(verify, "open_session", opened)
+    monkeypatch.setattr(verify, "reference_logits", reference)
+    manifest = bundle_manifest(int8=True, fp16=True, other=False)
+    found = verify.verify(Path("bundle"), manifest, [checkpoint], test, "cuda")  # pyright: ignore[reportArgumentType]
+    assert compared == [([checkpoint], True, test)]
+    assert opened.asked == [("model.onnx", "cuda"), ("model.int8.onnx", "cpu"), ("model.fp16.onnx", "cuda")]
+    batches = opened.sessions[0].batches
+    assert batches[:3] == [256, 256, 88]
+    assert batches[3:503] == [1] * 500
+    assert batches[503:753] == [2] * 250
+    assert batches[753:] == [7] * 71 + [3]
+    lost = 1 / 600
+    assert found["variants"] == {
+        "int8": {"agreement": pytest.approx(1 - lost), "accuracy_loss": pytest.approx(lost), "accuracy": pytest.approx(1 - lost)},
+        "fp16": {"agreement": 1.0, "accuracy_loss": 0.0, "accuracy": 1.0},
+    }
+    assert found["metrics"]["accuracy"] == found["onnx_accuracy"] == found["pytorch_accuracy"] == 1.0
+    assert found["metrics"]["images"] == 600
+    assert found["max_abs_diff"] == pytest.approx(1e-5, rel=0.1)
+    assert found["tolerance"] == pytest.approx(tolerance_of(np.array([20.0])), rel=1e-3)
+    rest = {key: found[key] for key in ("provider", "images", "sha256", "labels_differing")}
+    assert rest == {"provider": "cuda", "images": 600, "sha256": "abc", "labels_differing": 0}
+
+
+def test_without_a_checkpoint_batches_are_held_against_the_graph_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "open_session", Opened())
+    found = verify.verify(Path("bundle"), bundle_manifest(), [], looked_at(30), "cpu")
+    assert set(found) == {"provider", "images", "onnx_accuracy", "variants", "metrics", "sha256"}
+    assert found["variants"] == {}
+
+
+@pytest.mark.parametrize("odd", [1, 2, 7])
+def test_a_graph_that_answers_otherwise_at_some_batch_size(odd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Odd(Looking):
+        def run(self, names: list[str], feed: dict[str, Array]) -> list[Array]:
+            logits, _ = super().run(names, feed)
+            logits += 1.0 if self.batches[-1] == odd else 0.0
+            return [logits, softmax(logits)]
+
+    monkeypatch.setattr(verify, "open_session", lambda path, provider: Odd())
+    said = complaint(lambda: verify.verify(Path("bundle"), bundle_manifest(), [], looked_at(600), "cpu"))
+    assert said.startswith(f"values: logits differ by up to 1.00e+00 at batch {odd} (image 0)")
+
+
+def test_a_variant_outside_its_gate_and_an_accuracy_that_drifted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "open_session", Opened({"model.int8.onnx": 64}))
+    said = complaint(lambda: verify.verify(Path("bundle"), bundle_manifest(int8=True), [], looked_at(512), "cpu"))
+    assert said.startswith("int8: ")
+    assert said.endswith("; export again without it: --variants")
+    manifest = bundle_manifest() | {"verified": {"onnx_accuracy": 0.5}}
+    said = complaint(lambda: verify.verify(Path("bundle"), manifest, [], looked_at(30), "cpu"))
+    assert said == "accuracy: 100.00% of the test images, but the manifest says 50.00%; one was changed"
+
+
+def test_pytorchs_logits_are_true_float32_and_leave_the_settings_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: list[Any] = []
+    asked: list[Any] = []
+
+    def tf32() -> tuple[Any, Any]:
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    class Model(torch.nn.Module):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            settings.append(tf32())
+            return pixels[:, 0, :3].float()
+
+    monkeypatch.setattr(verify, "averaged", lambda checkpoints, flips: (asked.append((checkpoints, flips)), Model())[1])
+    before = tf32()
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = True, True
+    try:
+        test = looked_at(5)
+        found = verify.reference_logits([], True, test)
+        assert tf32() == (True, True)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+    assert np.array_equal(found, test.images[:, 0, :3].float().numpy())
+    assert asked == [([], True)]
+    assert settings == [(False, False)]
+
+
+def test_a_bundle_by_itself_goes_through_every_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[Any] = []
+    manifest = bundle_manifest(int8=True, fp16=True) | {"input": [{"shape": ["batch", 3, 28, 28]}]}
+
+    def note(name: str, answer: Any = None) -> Callable[..., Any]:
+        return lambda *arguments: (done.append((name, *arguments)), answer)[1]
+
+    monkeypatch.setattr(check, "read_manifest", note("manifest", manifest))
+    for name, answer in (("files", None), ("graph", "model"), ("described", None), ("names", None), ("golden", None)):
+        monkeypatch.setattr(check, f"check_{name}", note(name, answer))
+    monkeypatch.setattr(check, "open_session", note("open", "session"))
+    folder = Path("bundle")
+    assert check.check_bundle(folder, "cuda") is manifest
+    expected: list[Any] = [("manifest", folder), ("files", folder, manifest)]
+    for name, file, provider in (
+        ("float32", "model.onnx", "cuda"),
+        ("int8", "model.int8.onnx", "cpu"),
+        ("fp16", "model.fp16.onnx", "cuda"),
+    ):
+        expected += [
+            ("graph", folder / file),
+            ("described", name, "model", manifest),
+            ("open", folder / file, provider),
+            ("names", "session", (3, 28, 28)),
+            ("golden", "session", folder / "golden.npz", name, 3),
+        ]
+    assert done == expected
+
+
+def test_a_manifest_that_cannot_be(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    said = complaint(lambda: check.read_manifest(tmp_path))
+    assert said.startswith(f"manifest: {path} cannot be read: ")
+    path.write_text("[]")
+    said = complaint(lambda: check.read_manifest(tmp_path))
+    assert said.startswith(f"manifest: {path}, its top level: [] is not of type 'object'")
+    assert said.endswith("; export again")
+    path.write_text("x")
+    assert complaint(lambda: check.read_manifest(tmp_path)).startswith(f"manifest: {path} cannot be read: ")
