@@ -386,3 +386,17 @@ def test_a_record_is_rounded_for_the_file_and_read_again() -> None:
     assert TrialRecord.from_dict(told) == TrialRecord(
         3, BASE, [0.51234], [1.23], "finished", images_per_s=2345.7, seconds=12.35, kept_epoch=1
     )
+
+
+def test_a_report_is_journalled_whole_and_as_json_can_hold_it(tmp_path: Path) -> None:
+    path = tmp_path / "runs/s/journal.jsonl"  # of a run folder that is still to be made
+    now = Clock()
+    state = fresh("none", journal=Journal(path), clock=now)
+    state.next()
+    now.now = 1.23456
+    state.report(0, result(1, 0.5))
+    state.report(0, result(2, math.nan))
+    first, second = read_events(path)[1:]
+    report = {"event": "report", "trial": 0, "epoch": 1, "validation_accuracy": 0.5, "images_per_s": 100.0, "seconds": 1.0}
+    assert first == report | {"kept_epoch": 1, "s": 1.235}
+    assert second == report | {"epoch": 2, "validation_accuracy": None, "kept_epoch": 2, "s": 1.235}
