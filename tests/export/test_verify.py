@@ -378,6 +378,12 @@ def test_what_verification_says_and_leaves(
     assert summary["seconds"]["verify"] > 0
     assert read_json(bundle / "manifest.json")["verified"]["onnx_accuracy"] == found["onnx_accuracy"]
 
+    alone = shutil.copytree(bundle, tmp_path / "elsewhere/bundle")
+    code, lines = verified(run=str(alone))  # on another machine, where it is only read
+    assert (code, len(lines)) == (0, 2)
+    assert lines[1].endswith("; no checkpoint at hand to compare with")
+    assert [path.name for path in alone.parent.iterdir()] == ["bundle"]
+
     private, public = new_key(tmp_path, "mine")
     sign(bundle, private)
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
