@@ -19,7 +19,7 @@ install() {
 
 began=$(date +%s)
 echo "installing up to $wanted packages of $lock into $venv; the list goes to $log"
-install "$@" > "$log" 2>&1 &
+install "$@" >> "$log" 2>&1 &
 job=$!
 trap 'kill $job 2> /dev/null || true' INT TERM
 shown=0
