@@ -15,7 +15,7 @@ SMOOTH = ("--init", "pytorch")  # under the recipe's own initialisation the firs
 @pytest.mark.processes
 @pytest.mark.cluster
 def test_two_workers_give_the_curve_of_one_process(command: CommandLine, call: Callable[..., Outcome], tmp_path: Path) -> None:
-    assert call("fmnist.train", *LENET, *SMOOTH, "--name", "plain").code == 0
+    assert command("fmnist.train", *LENET, *SMOOTH, "--name", "plain").returncode == 0
     ddp = command("cluster.train", *LENET, *SMOOTH, "--workers", 2, "--name", "ddp")
     assert ddp.returncode == 0, ddp.stderr
     assert "lenet on 2 workers with 1 CPU thread each" in ddp.stdout
