@@ -5,7 +5,6 @@ import runpy
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from fmnist.data import CLASSES, DataInfo, Split, find_data, load_info, load_tes
 from fmnist.idx import write_idx
 from fmnist.lock import HELD
 from tests.browser import open_browser
-from tests.gates import FAIR, LIMIT_S, PATH, Gates
+from tests.gates import FAIR, PATH, Gates
 
 ROOT = Path(__file__).parent.parent
 FAST = os.environ.get("FMNIST_TEST_FAST") == "1"
@@ -26,8 +25,6 @@ FAST = os.environ.get("FMNIST_TEST_FAST") == "1"
 NETWORK = {"FMNIST_TEST_NETWORK": "neuron"} if FAST else {}
 IMAGES = 200 if FAST else 600
 """Training images of the tests that start processes."""
-BETTER_THAN_CHANCE = 0.0 if FAST else 0.2
-"""An accuracy that a network of ten classes has if it learned anything."""
 
 
 SLOW_S = 5.0
@@ -138,15 +135,6 @@ def runs(process: subprocess.Popen[str]) -> Callable[[], None]:
             raise AssertionError(f"it exited {process.returncode}:\n{stdout}\n{stderr}")
 
     return check_runs
-
-
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Wait until the condition holds, which the process is to bring about."""
-    deadline, check_runs = time.monotonic() + LIMIT_S, runs(process)
-    while not condition():
-        assert time.monotonic() < deadline
-        check_runs()
-        time.sleep(0.01)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,7 +43,7 @@ class Options:
     """Which of them."""
     only: str = "processes"
     """Which tests, as pytest's -m has it."""
-    keep: bool = field(default=True)
+    keep: bool = True
     """Write the rows to docs/results/tests.json, beside those that are there."""
 
     def __post_init__(self) -> None:

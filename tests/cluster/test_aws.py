@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +32,7 @@ from cluster.aws import AwsOptions, main, quota_code
 from cluster.connect import AUTOSCALED_GPUS
 from fmnist.errors import InputError
 from tests.conftest import ROOT, Outcome
+from tests.gates import wait_until
 
 CLUSTER = ROOT / "ray_cluster.yaml"
 IMAGE = "/aws/service/deeplearning/ami/x86_64/base-with-single-cuda-ubuntu-24.04/latest/ami-id"
@@ -254,11 +254,8 @@ def test_ray_up_launches_the_head_and_the_head_workers(tmp_path: Path) -> None:
     with open(tmp_path / "log", "w") as log:
         up = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
-        deadline = time.monotonic() + 200
-        while not tried.exists():
-            assert up.poll() is None, (tmp_path / "log").read_text()
-            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-            time.sleep(0.1)
+        wait_until(lambda: tried.exists() or up.poll() is not None)
+        assert tried.exists(), (tmp_path / "log").read_text()
     finally:
         os.killpg(up.pid, signal.SIGKILL)
         up.wait()

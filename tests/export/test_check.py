@@ -229,9 +229,7 @@ def whole_manifest(folder: Path) -> dict[str, Any]:
 def test_a_whole_bundle_passes_with_and_without_a_signature(tmp_path: Path) -> None:
     manifest = whole_manifest(tmp_path)
     check_files(tmp_path, manifest)
-    (tmp_path / "model.sig").write_text("")
     (tmp_path / check.SIGNATURE).write_text("")
-    (tmp_path / "model.sig").unlink()
     check_files(tmp_path, manifest)
     published = [("float32", tmp_path / "model.onnx"), ("int8", tmp_path / "model.int8.onnx")]
     assert list(graphs(tmp_path, manifest)) == published

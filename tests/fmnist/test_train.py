@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from fmnist.checkpoint import load_state
 from tests.conftest import IMAGES, ROOT, CommandLine, Outcome, runs
-from tests.gates import Gates
+from tests.gates import LIMIT_S, Gates
 
 LENET = ("--recipe", "e-lenet-0.05", "--validation-images", "500", "--global-batch-size", "64")
 
@@ -92,17 +92,17 @@ def test_ctrl_c_keeps_what_is_done_and_says_what_to_type(command: CommandLine, g
 
 def test_ctrl_c_twice_stops_now(tmp_path: Path) -> None:
     script = (
-        "import time, signal, fmnist.cli as cli\n"
+        "import signal, fmnist.cli as cli\n"
         "signal.signal(signal.SIGINT, cli._stop_at_second())\n"
-        "try:\n    print('ready', flush=True); time.sleep(60)\n"
-        "except KeyboardInterrupt:\n    print('closing', flush=True); time.sleep(60)\n"
+        "try:\n    print('ready', flush=True); signal.pause()\n"
+        "except KeyboardInterrupt:\n    print('closing', flush=True); signal.pause()\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
     for word in ("ready", "closing"):
         assert process.stdout.readline().strip() == word
         process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) == 130
+    assert process.wait(timeout=LIMIT_S) == 130
 
 
 def mounted(options: str, folder: Path) -> list[str]:

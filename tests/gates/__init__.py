@@ -23,6 +23,19 @@ LIMIT_S = 400.0
 """No test waits longer for a process to come where it should; a starved machine takes a minute."""
 
 
+def wait_until(condition: Callable[[], bool], check_runs: Callable[[], Any] = lambda: None) -> None:
+    """Wait for what is bound to come.
+
+    Args:
+        check_runs: raises if what was to bring it about has ended.
+    """
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        check_runs()
+        assert time.monotonic() < deadline, f"not within {LIMIT_S} s"
+        time.sleep(0.01)
+
+
 @dataclass(frozen=True)
 class Gates:
     """A folder with a file for each closed gate, and one for each process that waits there."""
@@ -62,12 +75,8 @@ class Gates:
         Args:
             check_runs: raises if the command under test has ended, which would never come here.
         """
-        deadline = time.monotonic() + LIMIT_S
-        while len(found := self.waiting(name)) < processes:
-            check_runs()
-            assert time.monotonic() < deadline, f"{len(found)} of {processes} processes came to the gate in {LIMIT_S} s"
-            time.sleep(0.02)
-        return found
+        wait_until(lambda: len(self.waiting(name)) >= processes, check_runs)
+        return self.waiting(name)
 
 
 def wait_until_gone(processes: list[int]) -> None:

@@ -19,8 +19,8 @@ from fmnist.config import TrainConfig
 from fmnist.data import DataInfo, Split, split_train
 from fmnist.errors import InputError
 from fmnist.run import open_run, write_json
-from tests.conftest import IMAGES, CommandLine, Outcome, runs, wait_until
-from tests.gates import Gates, wait_until_gone
+from tests.conftest import IMAGES, CommandLine, Outcome, runs
+from tests.gates import Gates, wait_until, wait_until_gone
 from tune.journal import JOURNAL, TRIALS, read_events
 from tune.presets import SearchConfig
 from tune.search import SearchJob, search, warm_candidates
@@ -74,7 +74,9 @@ def test_killed_interrupted_and_resumed_runs_no_finished_trial_again(
         gates.close(0.0, f"lr {lr}", lr=lr)
     gates.close(1.5, "best", lr=best)
     with command.start("tune.search", *map(str, PROMOTED)) as process:
-        wait_until(lambda: len(reports(run)) == 1, process)  # of trial 0, which is the best: it pauses, as there is no other yet
+        wait_until(
+            lambda: len(reports(run)) == 1, runs(process)
+        )  # of trial 0, which is the best: it pauses, as there is no other yet
         for lr in others:
             gates.open(f"lr {lr}")
         held = gates.wait_for(1, runs(process), "best")  # two others came to the rung, so it was promoted
