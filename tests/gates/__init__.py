@@ -63,7 +63,7 @@ class Gates:
         """Let go of all that wait, and forget them."""
         (self.folder / f"{name}.gate").unlink()
         for file in self.folder.glob(f"{name}.[0-9]*"):
-            file.unlink()
+            file.unlink(missing_ok=True)  # the process lets go of it too
 
     def waiting(self, name: str = "gate") -> list[int]:
         """Processes that came to the gate, by their numbers."""
