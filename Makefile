@@ -12,7 +12,7 @@ READY := $(VENV)/ready
 READY_DEV := $(VENV)/ready-dev
 DEMO := runs/demo
 
-.PHONY: demo test test-rest test-all test-cluster test-shaken gpu gpu-cluster verify-zoo check setup setup-dev lock
+.PHONY: demo test test-rest test-all test-cluster test-shaken gpu gpu-cluster verify-zoo check style setup setup-dev lock
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/export/benchmark.json
@@ -72,6 +72,10 @@ check: $(READY_DEV)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/pyright
+
+# How densely the code is written, by room, beside what we aim for. A table to look at, no gate.
+style: $(READY_DEV)
+	@$(PY) -m tests.style_report
 
 setup: $(READY)
 

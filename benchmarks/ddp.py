@@ -1,12 +1,13 @@
-"""`python -m benchmarks.ddp`: our DDP job beside plain torchrun with the same loop, and beside the way of Ray's own example.
+"""`python -m benchmarks.ddp`: our DDP job beside plain torchrun with the same loop, and beside the
+way of Ray's own example.
 
-Whole commands in turns, each started afresh: images/s of the epochs after the first, seconds from the start of the command to its
-first training step, seconds in all. Medians of the turns; ratios turn by turn. Writes docs/results/ddp.json and .md.
+Whole commands in turns, each started afresh: images/s of the epochs after the first, seconds from
+the start of the command to its first training step, seconds in all. Medians of the turns; ratios
+turn by turn. Writes docs/results/ddp (.json and .md); with --batch-norm docs/results/batch_norm.
 """
 
 import json
 import os
-import platform
 import re
 import statistics
 import subprocess
@@ -14,29 +15,36 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from rich.console import Console
 from rich.progress import track
 
-from fmnist.checkpoint import load_checkpoint
-from fmnist.cli import command
+from benchmarks.images import test_images
+from benchmarks.results import CONSOLE, Page, Row, machine, machine_text, write_rows
+from fmnist.cli import Flag, command
 from fmnist.config import TrainConfig
-from fmnist.data import find_data, load_info, load_test
-from fmnist.device import cpu_threads, default_device
+from fmnist.data.sources import find_data
 from fmnist.errors import check
-from fmnist.evaluate import evaluate
+from fmnist.evaluation.held_out import split_logits
+from fmnist.evaluation.metrics import classification_metrics
 from fmnist.recipes import RECIPES
-from fmnist.run import RUNS, environment, read_json, write_atomic, write_json
+from fmnist.runs.files import read_json, write_json
+from fmnist.runs.run_folder import RUNS
+from fmnist.training.checkpoint import load_checkpoint
 
-RESULTS = Path("docs/results")
 TURNS = RUNS / "ddp_turns.json"
-"""What is measured already, if the benchmark was interrupted."""
+"""Turns measured so far, for a benchmark that was interrupted."""
 WAYS = ("ours", "torchrun", "example")
+RECIPE = "airnet-quick"
+EPOCH_LINE = re.compile(r"epoch +(\d+)/.*?([\d,]+) images/s.* ([\d.]+) s")
 BATCH_NORM = TrainConfig(epochs=6, lr=0.05, threads=1)
-"""At the recipe's own rate, .3, rounding errors grow so fast that after three epochs accuracies lie 1.3 points apart."""
-GOALS = "Goals: at least .97 of torchrun's images/s, the first step at most 6 s later, 5 times the example's images/s on LeNet."
+"""At the recipe's own rate, .3, rounding errors grow so fast that after three epochs accuracies
+lie 1.3 points apart."""
+
+Turn = dict[str, float]
+"""Steady images_per_s, first_step_s and total_s of one command."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,34 +57,54 @@ class Options:
     turns: int = 3
     epochs: int = 5
     train_images: int = 20_000
-    batch_norm: bool = False
-    """Measure instead what accuracy 1, 2 and 4 workers reach, batch norm synchronised and not: docs/results/batch_norm.md."""
+    batch_norm: Annotated[bool, Flag] = False
+    """Measure instead what accuracy 1, 2 and 4 workers reach, batch norm synchronised and not:
+    docs/results/batch_norm.md."""
+
+    def __post_init__(self) -> None:
+        for size in self.workers:
+            fine = re.fullmatch(r"[1-9]\d*x[1-9]\d*", size)
+            check(
+                fine is not None,
+                f"workers={size!r}: it must be workers x threads of each, such as 2x1",
+            )
+        check(self.epochs >= 2, f"epochs={self.epochs}: it must be 2 or more; the first warms up")
+
+
+def torchrun(config: TrainConfig, workers: int, *more: str) -> list[str]:
+    launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={workers}"]
+    text = json.dumps(config.to_dict())
+    return [sys.executable, "-m", *launcher, "-m", "benchmarks.plain_ddp", "--config", text, *more]
 
 
 def words(way: str, config: TrainConfig, workers: int, name: str) -> list[str]:
     """The command of a way."""
-    text = json.dumps(config.to_dict())
     if way == "torchrun":
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers)]
-        return [sys.executable, *launcher, "-m", "benchmarks.plain_ddp", text]
+        return torchrun(config, workers)
     if way == "example":
-        return [sys.executable, "-m", "benchmarks.ray_example", text, str(workers)]
-    more = ["--workers", str(workers), "--name", name]
-    return [sys.executable, "-m", "cluster.train", "--recipe", "airnet-quick", *flags(config), *more]
+        arguments = ["--config", json.dumps(config.to_dict()), "--workers", str(workers)]
+        return [sys.executable, "-m", "benchmarks.ray_example", *arguments]
+    run = ["--workers", str(workers), "--name", name]
+    return [sys.executable, "-m", "cluster.train", "--recipe", RECIPE, *flags(config), *run]
 
 
 def flags(config: TrainConfig) -> list[str]:
-    """What makes the recipe airnet-quick this config."""
-    base, found = RECIPES["airnet-quick"].config.to_dict(), list[str]()
+    """The flags that turn the recipe into this config."""
+    base = RECIPES[RECIPE].config.to_dict()
+    found: list[str] = []
     for field, value in config.to_dict().items():
+        if value == base[field] or value in ([], None):
+            continue
         name = field.replace("_", "-")
-        if value != base[field] and value not in ([], None):
-            found.append(f"--{'' if value else 'no-'}{name}" if isinstance(value, bool) else f"--{name}={value}")
+        if isinstance(value, bool):
+            found.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            found.append(f"--{name}={value}")
     return found
 
 
-def run(way: str, config: TrainConfig, workers: int, folder: Path, turn: int) -> dict[str, float]:
-    """One turn: steady images/s, seconds to the first step, seconds in all."""
+def run_turn(way: str, config: TrainConfig, workers: int, folder: Path, turn: int) -> Turn:
+    """Run one command from start to end."""
     environ = os.environ | {
         "PYTHONPATH": str(Path.cwd()),
         "FMNIST_DATA": str(find_data()),
@@ -85,137 +113,187 @@ def run(way: str, config: TrainConfig, workers: int, folder: Path, turn: int) ->
         "COLUMNS": "200",
         "OMP_NUM_THREADS": str(config.threads),
     }
-    started = time.monotonic()
     name = f"{way}-{config.model}-{workers}x{config.threads}-{turn}"
+    started = time.monotonic()
     with subprocess.Popen(
-        words(way, config, workers, name), cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        words(way, config, workers, name),
+        cwd=folder,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as process:
         assert process.stdout is not None
         lines = [(time.monotonic(), line) for line in process.stdout]
-    said = "".join(line for _, line in lines)
-    check(process.returncode == 0, f"{name} exited {process.returncode}: {said[-2000:]}")
-    pattern = re.compile(r"epoch +(\d+)/.*?([\d,]+) images/s.* ([\d.]+) s")
-    epochs: dict[str, tuple[float, re.Match[str]]] = {}
+    total_s = time.monotonic() - started
+
+    output = "".join(line for _, line in lines)[-2000:]
+    check(process.returncode == 0, f"{name} exited {process.returncode}: {output}")
+    epochs: dict[int, tuple[float, float, float]] = {}
     for when, line in lines:
-        if found := pattern.search(line):
-            epochs.setdefault(found[1], (when, found))  # Ray may give a worker's line twice
-    check(len(epochs) == config.epochs, f"{name} told of {len(epochs)} epochs: {said[-2000:]}")
-    first, found = epochs["1"]
+        found = EPOCH_LINE.search(line)
+        if found:
+            speed = float(found[2].replace(",", ""))
+            # Ray may print a worker's line twice: the first counts.
+            epochs.setdefault(int(found[1]), (when, speed, float(found[3])))
+    check(
+        len(epochs) == config.epochs,
+        f"{name} printed {len(epochs)} of {config.epochs} epochs: {output}",
+    )
+
+    first_end, _, first_epoch_s = epochs.pop(1)
     return {
-        "images_per_s": statistics.median(float(found[2].replace(",", "")) for _, found in list(epochs.values())[1:]),
-        "first_step_s": first - float(found[3]) - started,
-        "total_s": time.monotonic() - started,
+        "images_per_s": statistics.median(speed for _, speed, _ in epochs.values()),
+        "first_step_s": first_end - first_epoch_s - started,
+        "total_s": total_s,
     }
 
 
-def compare(options: Options, folder: Path) -> list[dict[str, Any]]:
-    for size in options.workers:
-        check(bool(re.fullmatch(r"[1-9]\d*x[1-9]\d*", size)), f"workers={size!r}: give workers x threads of each, such as 2x1")
-    cases = [(model, size, turn) for turn in range(options.turns) for model in options.models for size in options.workers]
-    found: dict[tuple[str, str, str], list[dict[str, float]]] = {}
-    known: dict[str, dict[str, float]] = read_json(TURNS) if TURNS.exists() else {}
-    for model, size, turn in track(cases, "turns"):
+def compared_config(model: str, threads: int, options: Options) -> TrainConfig:
+    """A config that all three ways can train."""
+    return TrainConfig(
+        model=model,
+        epochs=options.epochs,
+        train_images=options.train_images,
+        validation_images=5000,
+        global_batch_size=256,
+        optimizer="sgd",
+        lr=0.05,
+        flip=False,
+        shift=0,
+        threads=threads,
+    )
+
+
+def ways_for(model: str) -> tuple[str, ...]:
+    """The example's overhead shows on a network that costs little itself, so only there it runs."""
+    return WAYS if model == "lenet" else WAYS[:2]
+
+
+def compare(options: Options, folder: Path) -> list[Row]:
+    known: dict[str, Turn] = read_json(TURNS) if TURNS.exists() else {}
+    found: dict[tuple[str, str, str], list[Turn]] = {}
+    cases = list(product(range(options.turns), options.models, options.workers))
+    for turn, model, size in track(cases, "turns", console=CONSOLE):
         workers, threads = map(int, size.split("x"))
-        config = TrainConfig(
-            model=model,
-            epochs=options.epochs,
-            train_images=options.train_images,
-            validation_images=5000,
-            global_batch_size=256,
-            optimizer="sgd",
-            lr=0.05,
-            flip=False,
-            shift=0,
-            threads=threads,
-        )
-        ways = WAYS if model == "lenet" else WAYS[:2]  # what the example's way costs shows on a network that costs little itself
+        config = compared_config(model, threads, options)
+        ways = ways_for(model)
         first = turn % len(ways)
         for way in ways[first:] + ways[:first]:
             key = f"{way} {workers} {turn} {json.dumps(config.to_dict())}"
             if key not in known:
-                known[key] = run(way, config, workers, folder, turn)
+                known[key] = run_turn(way, config, workers, folder, turn)
                 write_json(TURNS, known)
             found.setdefault((model, size, way), []).append(known[key])
     TURNS.unlink()
-    rows: list[dict[str, Any]] = []
-    for (model, size, way), turns in found.items():
-        beside = found[model, size, "torchrun"]
-        row = {key: round(statistics.median(turn[key] for turn in turns), 1) for key in turns[0]}
-        ratios = [a["images_per_s"] / b["images_per_s"] for a, b in zip(turns, beside, strict=True)]
-        later = [a["first_step_s"] - b["first_step_s"] for a, b in zip(turns, beside, strict=True)]
-        more = {"of_torchrun": round(statistics.median(ratios), 3), "first_step_later_s": round(statistics.median(later), 1)}
-        workers, threads = map(int, size.split("x"))
-        rows.append({"model": model, "workers": workers, "threads": threads, "way": way, "turns": len(turns), **row, **more})
-    return sorted(rows, key=lambda row: (row["model"], row["workers"], row["threads"], WAYS.index(row["way"])))
+
+    # By network, then by workers, and in the order of WAYS.
+    order = sorted(found, key=lambda case: (case[0], case[1], WAYS.index(case[2])))
+    return [compared_row(*case, found) for case in order]
 
 
-def batch_norm(options: Options, folder: Path) -> list[dict[str, Any]]:
-    """Test accuracy of a net with batch norm, by workers, with statistics over the global batch and over each worker's share."""
-    rows: list[dict[str, Any]] = []
-    for synchronised in (True, False):
-        for workers in (1, 2, 4):
-            if workers == 1 and not synchronised:
-                continue  # the same as with
-            config = BATCH_NORM.replace(train_images=options.train_images, sync_batch_norm=synchronised)
-            keep = folder / f"{workers}-{synchronised}"
-            launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers)]
-            text = json.dumps(config.to_dict())
-            subprocess.run([sys.executable, *launcher, "-m", "benchmarks.plain_ddp", text, str(keep)], check=True)
-            accuracy = evaluate(load_checkpoint(keep), load_test(find_data(), load_info(find_data())), default_device())["accuracy"]
-            rows.append({"workers": workers, "synchronised": synchronised, "test_accuracy": accuracy})
+def compared_row(
+    model: str, size: str, way: str, found: dict[tuple[str, str, str], list[Turn]]
+) -> Row:
+    """Medians of a way's turns, and of their differences to torchrun's."""
+    turns = found[model, size, way]
+    ratios: list[float] = []
+    later: list[float] = []
+    for ours, torchrun in zip(turns, found[model, size, "torchrun"], strict=True):
+        ratios.append(ours["images_per_s"] / torchrun["images_per_s"])
+        later.append(ours["first_step_s"] - torchrun["first_step_s"])
+
+    workers, threads = map(int, size.split("x"))
+    row: Row = {
+        "model": model,
+        "workers": workers,
+        "threads": threads,
+        "way": way,
+        "turns": len(turns),
+    }
+    for field in turns[0]:
+        row[field] = round(statistics.median(turn[field] for turn in turns), 1)
+    row["of_torchrun"] = round(statistics.median(ratios), 3)
+    row["first_step_later_s"] = round(statistics.median(later), 1)
+    return row
+
+
+def measure_batch_norm(options: Options, folder: Path) -> list[Row]:
+    """Test accuracy of a network with batch norm, by workers, with statistics over the global
+    batch and over each worker's share."""
+    rows: list[Row] = []
+    # With one worker both are the same.
+    for synchronised, workers in ((True, 1), (True, 2), (True, 4), (False, 2), (False, 4)):
+        config = BATCH_NORM.replace(train_images=options.train_images, sync_batch_norm=synchronised)
+        kept = folder / f"{workers}-{synchronised}"
+        subprocess.run(torchrun(config, workers, "--checkpoint", str(kept)), check=True)
+        test = test_images()
+        logits = split_logits(load_checkpoint(kept), test)
+        metrics = classification_metrics(logits, test.labels)
+        rows.append(
+            {
+                "workers": workers,
+                "synchronised": synchronised,
+                "test_accuracy": metrics["accuracy"],
+            }
+        )
     return rows
 
 
+def write_page(rows: list[Row], options: Options) -> None:
+    page = Page("DDP: our job, torchrun, and Ray's example")
+    page.text(
+        f"""`python -m benchmarks.ddp` on {machine_text(rows[0])}. {options.epochs} epochs of
+        {options.train_images:,} images, batch 256; medians of {rows[0]["turns"]} whole commands.
+        Two workers share the one core: this shows overhead, not speed-up. Ray's own processes need
+        a few per cent of a thread. With one worker of one thread a thread is left for them, as on a
+        machine with a GPU; else they take it from the workers.""",
+        """Goals: at least .97 of torchrun's images/s, the first step at most 6 s later, 5 times the
+        example's images/s on LeNet.""",
+    )
+    cells: list[list[object]] = []
+    for row in rows:
+        case = [row[field] for field in ("model", "workers", "threads", "way")]
+        speed = [f"{row['images_per_s']:,.0f}", f"{row['of_torchrun']:.3f}"]
+        later = f"{row['first_step_later_s']:+.1f} s"
+        times = [f"{row['first_step_s']:.1f} s", later, f"{row['total_s']:.1f} s"]
+        cells.append([*case, *speed, *times])
+    page.table(
+        "lllllllll",
+        "network | workers | threads each | way | images/s | of torchrun's | first step after | "
+        "torchrun's + | in all",
+        cells,
+    )
+    page.write("ddp")
+
+
+def write_batch_norm_page(rows: list[Row], options: Options) -> None:
+    page = Page("Batch norm and the number of workers")
+    page.text(
+        f"""`python -m benchmarks.ddp --batch-norm` on {machine_text(rows[0])}. airnet,
+        {BATCH_NORM.epochs} epochs of {options.train_images:,} images, batch
+        {BATCH_NORM.global_batch_size}, peak learning rate {BATCH_NORM.lr}, seed 0. Synchronised,
+        the statistics are the global batch's, whatever the number of workers. Plain, each worker's
+        share is normalised by itself, and what is evaluated are rank 0's running statistics
+        alone."""
+    )
+    cells: list[list[object]] = []
+    for row in rows:
+        kind = "synchronised" if row["synchronised"] else "plain"
+        cells.append([row["workers"], kind, f"{100 * row['test_accuracy']:.2f}"])
+    page.table("lll", "workers | batch norm | test accuracy", cells)
+    page.write("batch_norm")
+
+
 def main(options: Options) -> None:
-    versions = environment()["versions"]
-    where = f"{cpu_threads()} CPU threads ({platform.machine()}), torch {versions['torch']}, ray {versions['ray']}"
-    stem = RESULTS / ("batch_norm" if options.batch_norm else "ddp")
-    with tempfile.TemporaryDirectory(prefix="fm", ignore_cleanup_errors=True) as name:
-        rows = (batch_norm if options.batch_norm else compare)(options, Path(name))
-    write_json(stem.with_suffix(".json"), [row | {"machine": where} for row in rows])
-    lines = _batch_norm_page(rows, where, options) if options.batch_norm else _page(rows, where, options)
-    write_atomic(stem.with_suffix(".md"), "\n".join(lines))
-    Console().print("\n".join(lines), highlight=False, soft_wrap=True)
+    name, measure, write = "ddp", compare, write_page
+    if options.batch_norm:
+        name, measure, write = "batch_norm", measure_batch_norm, write_batch_norm_page
 
-
-def _page(rows: list[dict[str, Any]], where: str, options: Options) -> list[str]:
-    lines = [
-        "# DDP: our job, torchrun, and Ray's example",
-        "",
-        f"`python -m benchmarks.ddp` on {where}.",
-        f"{options.epochs} epochs of {options.train_images:,} images, batch 256; medians of {options.turns} whole commands.",
-        "Two workers share the one core: this shows overhead, not speed-up. Ray's own processes need a few per cent of a thread.",
-        "With one worker of one thread a thread is left for them, as on a machine with a GPU; else they take it from the workers.",
-        "",
-        GOALS,
-        "",
-        "| network | workers | threads each | way | images/s | of torchrun's | first step after | torchrun's + | in all |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for r in rows:
-        speed = f"{r['images_per_s']:,.0f} | {r['of_torchrun']:.3f}"
-        times = f"{r['first_step_s']:.1f} s | {r['first_step_later_s']:+.1f} s | {r['total_s']:.1f} s"
-        lines.append(f"| {r['model']} | {r['workers']} | {r['threads']} | {r['way']} | {speed} | {times} |")
-    return [*lines, ""]
-
-
-def _batch_norm_page(rows: list[dict[str, Any]], where: str, options: Options) -> list[str]:
-    lines = [
-        "# Batch norm and the number of workers",
-        "",
-        f"`python -m benchmarks.ddp --batch-norm` on {where}.",
-        f"airnet, {BATCH_NORM.epochs} epochs of {options.train_images:,} images, batch {BATCH_NORM.global_batch_size}, peak "
-        f"learning rate {BATCH_NORM.lr}, seed 0.",
-        "Synchronised, the statistics are the global batch's, whatever the number of workers.",
-        "Plain, each worker's share is normalised by itself, and what is evaluated are rank 0's running statistics alone.",
-        "",
-        "| workers | batch norm | test accuracy |",
-        "|---|---|---|",
-    ]
-    for r in rows:
-        kind = "synchronised" if r["synchronised"] else "plain"
-        lines.append(f"| {r['workers']} | {kind} | {100 * r['test_accuracy']:.2f} |")
-    return [*lines, ""]
+    with tempfile.TemporaryDirectory(prefix="fm", ignore_cleanup_errors=True) as folder:
+        rows = [row | machine("torch", "ray") for row in measure(options, Path(folder))]
+    write_rows(name, rows)
+    write(rows, options)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""`python -m benchmarks.gpu`, or `make gpu-cluster`: on GPUs, all that a machine without one cannot show; docs/results/gpu.md.
+"""`python -m benchmarks.gpu`, or `make gpu-cluster`: on GPUs, all that a machine without one cannot
+show.
 
-A training on one GPU, one on all of them over NCCL, a search with four trials on each GPU, export, verification and latency under
-CUDA: whole commands, as a user types them.
+A training on one GPU, one on all of them over NCCL, a search with four trials on each GPU, export,
+verification and latency under CUDA: whole commands, as a user types them. Writes docs/results/gpu
+(.json and .md).
 """
 
 import shlex
@@ -9,17 +11,14 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-from rich.console import Console
 
+from benchmarks.results import CONSOLE, Page, Row, machine, machine_text, write_rows
 from fmnist.cli import command
 from fmnist.errors import FailedError, check
-from fmnist.run import environment, write_atomic, write_json
 
-RESULTS = Path("docs/results")
+SHOWN_LINES = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,52 +26,69 @@ class Options:
     """Run on this machine's GPUs all that a machine without one cannot show; some minutes."""
 
     workers: int = 0
-    """GPUs that the DDP training takes; all by default."""
+    """GPUs that the DDP training takes; 0 takes all."""
 
 
 def commands(gpus: int) -> list[str]:
-    """What to run, in order, where there are so many GPUs."""
-    several = [f"cluster.train --recipe resnet18 --epochs 3 --workers {gpus} --name gpu-nccl"] if gpus > 1 else []
+    """The commands to run, in order, where there are so many GPUs."""
+    training = "cluster.train --recipe resnet18 --epochs 3"
+    found = [f"{training} --workers 1 --name gpu-one"]
+    if gpus > 1:
+        found.append(f"{training} --workers {gpus} --name gpu-nccl")
+
+    trials = f"--gpus-per-trial 0.25 --trials {8 * gpus}"
     return [
-        "cluster.train --recipe resnet18 --epochs 3 --workers 1 --name gpu-one",
-        *several,
-        f"tune.search --preset demo --gpus-per-trial 0.25 --trials {8 * gpus} --name gpu-search",
+        *found,
+        f"tune.search --preset demo {trials} --name gpu-search",
         "export.to_onnx runs/gpu-search",
         "export.verify runs/gpu-search --provider cuda",
         "export.benchmark runs/gpu-search",
     ]
 
 
-def run(words: str) -> dict[str, Any]:
-    """One command: how long it took, and all that it said."""
+def run(words: str) -> Row:
+    """Run one command; how long it took, and its last lines."""
     started = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", *shlex.split(words)], capture_output=True, text=True)
+    arguments = [sys.executable, "-m", *shlex.split(words)]
+    done = subprocess.run(arguments, capture_output=True, text=True)
     return {
         "command": f"python -m {words}",
         "seconds": round(time.monotonic() - started, 1),
         "exit": done.returncode,
-        "said": (done.stdout + done.stderr).splitlines()[-40:],
+        "output": (done.stdout + done.stderr).splitlines()[-SHOWN_LINES:],
     }
 
 
-def main(options: Options) -> None:
-    found = torch.cuda.device_count()
-    check(found >= 1, "no GPU: PyTorch finds none on this machine; run it where nvidia-smi shows one")
-    check(0 <= options.workers <= found, f"workers={options.workers}: this machine has {found} GPUs")
-    console, rows = Console(highlight=False, soft_wrap=True), list[dict[str, Any]]()
-    for words in commands(options.workers or found):
-        console.print(f"python -m {words}")
-        rows.append(run(words))
-        console.print(f"  exit {rows[-1]['exit']} after {rows[-1]['seconds']} s: {(rows[-1]['said'] or [''])[-1]}", markup=False)
-    gpu, versions = f"{found} × {torch.cuda.get_device_name()}", environment()["versions"]
-    write_json(RESULTS / "gpu.json", {"gpu": gpu, "versions": versions, "commands": rows})
-    lines = ["# On GPUs", "", f"`python -m benchmarks.gpu` on {gpu}: {', '.join(f'{k} {v}' for k, v in versions.items())}.", ""]
+def write_page(rows: list[Row]) -> None:
+    page = Page("On GPUs")
+    page.text(f"`python -m benchmarks.gpu` on {rows[0]['gpus']} × {machine_text(rows[0])}.")
     for row in rows:
-        lines += [f"`{row['command']}`: exit {row['exit']} after {row['seconds']} s", "", "```", *row["said"], "```", ""]
-    write_atomic(RESULTS / "gpu.md", "\n".join(lines))
+        page.text(f"`{row['command']}`: exit {row['exit']} after {row['seconds']} s")
+        page.blocks.append("\n".join(["```", *row["output"], "```"]))
+    page.write("gpu")
+
+
+def main(options: Options) -> None:
+    gpus = torch.cuda.device_count()
+    check(gpus >= 1, "PyTorch finds no GPU on this machine; run it where nvidia-smi shows one")
+    check(
+        0 <= options.workers <= gpus,
+        f"workers={options.workers}: it must be from 0 to this machine's {gpus} GPUs",
+    )
+
+    rows: list[Row] = []
+    where = {"gpus": gpus} | machine("torch", "ray", "onnxruntime-gpu")
+    for words in commands(options.workers or gpus):
+        CONSOLE.print(f"python -m {words}")
+        row = run(words)
+        rows.append(row | where)
+        write_rows("gpu", rows)
+        CONSOLE.print(f"  exit {row['exit']} after {row['seconds']} s")
+    write_page(rows)
+
     failed = [row["command"] for row in rows if row["exit"]]
     if failed:
-        raise FailedError(f"failed: {'; '.join(failed)}; see {RESULTS / 'gpu.md'}")
+        raise FailedError(f"failed: {'; '.join(failed)}; see docs/results/gpu.md")
 
 
 if __name__ == "__main__":

@@ -1,43 +1,48 @@
-"""`python -m benchmarks.memory`: peak memory of training and of evaluation, by network and batch, and how it grows.
+"""`python -m benchmarks.memory`: peak memory of training and of evaluation, by network and batch,
+and how it grows.
 
-Each measurement is a process of its own: what it takes above what it had before. On a GPU PyTorch's own count of what is
-allocated, on a CPU the kernel's high-water mark (Linux). Growth is what a few more epochs add: it shows a leak. Goes on where it
-stopped. Writes docs/results/memory.md, with what a CPU and what a GPU found in a JSON each.
+Each measurement is a process of its own: what it takes above what it had before. On a GPU PyTorch's
+own count of what is allocated, on a CPU the kernel's high-water mark (Linux). Growth is what a few
+more epochs add: it shows a leak. Goes on where it stopped. Writes docs/results/memory.md, with rows
+of a CPU and of a GPU in a JSON each.
 """
 
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import psutil
 import torch
-from rich.console import Console
-from rich.progress import Progress
+from rich.progress import track
 
-from benchmarks.pages import unmeasured
+from benchmarks.images import first_images
+from benchmarks.results import CONSOLE, Page, Row, Rows, machine, read_rows, versions_text
 from fmnist.cli import command
 from fmnist.config import TrainConfig
-from fmnist.data import find_data, load_info, load_train
-from fmnist.device import autocast, default_device, hardware, resolve, set_threads
+from fmnist.data.dataset import TrainingData
 from fmnist.errors import FailedError, check, one_of
-from fmnist.evaluate import EVALUATION_BATCH, compute_logits
-from fmnist.loop import start_training, train_epochs
-from fmnist.models import MODELS
-from fmnist.run import environment, read_json, write_atomic, write_json
+from fmnist.models import MODELS, Classifier
+from fmnist.models.inference import EVALUATION_BATCH, compute_logits
+from fmnist.training.device import Rank, autocast, default_device, resolve, set_threads
+from fmnist.training.loop import start_training, train_epochs
 
-RESULTS = Path("docs/results")
-COMMANDS = {"cpu": "python -m benchmarks.memory", "cuda": "make gpu PART=8"}
-ROWS = {device: RESULTS / f"memory_{device}.json" for device in COMMANDS}
+COMMANDS = {"cpu": "python -m benchmarks.memory", "cuda": "make gpu PART=memory"}
+"""By device: how its memory is measured."""
 EPOCHS, STEPS = 4, 3
-"""Short ones: memory is the same in all; growth is from the less of the first two to the less of the last two, since what the
-allocator keeps comes and goes."""
+"""Short ones: memory is the same in all. Growth is from the less of the first two to the less of
+the last two, since what the allocator keeps comes and goes."""
+EVALUATING = 0
+"""Stands for the batch where nothing is trained."""
 MIB = 2**20
+SCRIPT = """
+import json
+from benchmarks.memory import measure
+print(json.dumps(measure({name!r}, {batch})))
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,121 +51,145 @@ class Options:
 
     models: tuple[str, ...] = tuple(MODELS)
     batches: tuple[int, ...] = (64, 256, 1024)
-    """Images per step; the largest are left out where four times as many as before would not fit."""
+    """Images per step; the largest are left out where four times as many as before would not
+    fit."""
 
     def __post_init__(self) -> None:
         for name in self.models:
             one_of("models", name, MODELS)
-        check(all(batch >= 2 for batch in self.batches), f"batches={self.batches}: each must be 2 or more")
+        for batch in self.batches:
+            check(batch >= 2, f"batches={self.batches}: each must be at least 2")
 
 
-def resident(device: torch.device) -> int:
-    """Bytes now."""
-    return torch.cuda.memory_allocated() if device.type == "cuda" else psutil.Process().memory_info().rss
+def current_memory(device: torch.device) -> int:
+    """Bytes."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated()
+    return psutil.Process().memory_info().rss
 
 
-def forget_peak(device: torch.device) -> None:
+def reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     else:
-        Path("/proc/self/clear_refs").write_text("5")  # man 5 proc: the high-water mark becomes what there is now
+        # The high-water mark becomes what there is now (man 5 proc).
+        Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak(device: torch.device) -> int:
-    """Bytes at most, since `forget_peak`."""
+def peak_memory(device: torch.device) -> int:
+    """Bytes at most, since `reset_peak`."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
-    return 1024 * int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+    _, _, rest = Path("/proc/self/status").read_text().partition("VmHWM:")
+    return 1024 * int(rest.split()[0])
 
 
 def measure(name: str, batch: int) -> dict[str, float]:
-    """In this process: MiB above what it has with the images loaded and the network built. A batch of 0 evaluates."""
+    """Measure in this process: MiB above what it has with the images loaded and the network
+    built."""
     device = default_device()
-    config = resolve(TrainConfig(model=name, global_batch_size=batch or 2, epochs=EPOCHS, lr=1e-6, validation_images=0), device)
+    config = TrainConfig(
+        model=name, global_batch_size=batch or 2, epochs=EPOCHS, lr=1e-6, validation_images=0
+    )
+    config = resolve(config, device)
     set_threads(config)
-    folder = find_data()
-    train = load_train(folder, load_info(folder))
-    few = train.take(np.arange(STEPS * (batch or EVALUATION_BATCH)))
-    model = start_training(config, few, 10, device).model
-    before = resident(device)
-    forget_peak(device)
-    if batch:
-        after = [resident(device) for _ in train_epochs(config, few, classes=10, device=device)]
-        return {"mib": round((peak(device) - before) / MIB, 1), "growth": round((min(after[2:]) - min(after[:2])) / MIB, 1)}
+    data = first_images(STEPS * (batch or EVALUATION_BATCH))
+    model = start_training(config, data, device).model
+
+    before = current_memory(device)
+    reset_peak(device)
+    growth = 0
+    if batch == EVALUATING:
+        evaluate(config, model, data, device)
+    else:
+        epochs = train_epochs(config, data, Rank(device))
+        after = [current_memory(device) for _ in epochs]
+        growth = min(after[2:]) - min(after[:2])
+    return {
+        "mib": round((peak_memory(device) - before) / MIB, 1),
+        "growth": round(growth / MIB, 1),
+    }
+
+
+def evaluate(
+    config: TrainConfig, model: Classifier, data: TrainingData, device: torch.device
+) -> None:
     with autocast(config, device):
-        compute_logits(model, few.images.to(device))
-    return {"mib": round((peak(device) - before) / MIB, 1), "growth": 0.0}
+        compute_logits(model, data.train.images.to(device))
 
 
-def page() -> str:
-    """Of all that was found so far."""
-    lines = [
-        "# Memory",
-        "",
-        "`python -m benchmarks.memory`: MiB above what the process has with the data loaded and the network built (some",
-        f"hundreds for PyTorch, 52 for the images). Evaluating: in batches of {EVALUATION_BATCH:,}, as validation does. Growth:",
-        "from the less after the first two epochs to the less after the last two, the largest of all batches; what does not stay",
-        "near 0 would be a leak.",
-    ]
-    for device, path in ROWS.items():
-        lines += section(read_json(path)) if path.exists() else unmeasured({"memory of every network": COMMANDS[device]}, device)
-    return "\n".join([*lines, ""])
+def measure_apart(name: str, batch: int) -> Row:
+    """Measure in a process of its own. Raises FailedError if that fails."""
+    script = SCRIPT.format(name=name, batch=batch)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    if done.returncode:
+        output = done.stderr.splitlines() or ["no output"]
+        raise FailedError(f"{name}, batch {batch}: {output[-1]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    precision = resolve(TrainConfig(), default_device()).precision
+    return {"model": name, "batch": batch, **found, "precision": precision}
 
 
-def section(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The table of one kind of device."""
+def available_mib() -> float:
+    if default_device().type == "cuda":
+        return torch.cuda.mem_get_info()[0] / MIB
+    return psutil.virtual_memory().available / MIB
+
+
+def write_page() -> None:
+    page = Page("Memory")
+    page.text(
+        f"""`python -m benchmarks.memory`: MiB above what the process has with the data loaded and
+        the network built (some hundreds for PyTorch, 52 for the images). Evaluating: in batches of
+        {EVALUATION_BATCH:,}, as validation does. Growth: from the less after the first two epochs
+        to the less after the last two, the largest of all batches; what does not stay near 0 would
+        be a leak."""
+    )
+    for device, measured_by in COMMANDS.items():
+        rows = read_rows(f"memory_{device}")
+        if rows:
+            add_section(page, rows)
+        else:
+            page.not_measured({"memory of every network": measured_by}, device)
+    page.write("memory")
+
+
+def add_section(page: Page, rows: Sequence[Row]) -> None:
+    """Add the table of one kind of device."""
+    page.heading(" and ".join(dict.fromkeys(row["machine"] for row in rows)))
+    page.text(f"{versions_text(rows[0])}.")
+    page.notes(rows)
+
     batches = sorted({row["batch"] for row in rows})
-    lines = [
-        "",
-        f"## {' and '.join(dict.fromkeys(row['machine'] for row in rows))}",
-        "",
-        f"{', '.join(f'{name} {version}' for name, version in rows[0]['versions'].items())}.",
-        "",
-        *(line for note in dict.fromkeys(row["note"] for row in rows if "note" in row) for line in (note, "")),
-        f"| network | precision | {' | '.join(f'batch {batch:,}' if batch else 'evaluating' for batch in batches)} | growth |",
-        f"|---|---|{'---:|' * len(batches)}---:|",
-    ]
-    for name in dict.fromkeys(row["model"] for row in rows):
-        mine = {row["batch"]: row for row in rows if row["model"] == name}
-        cells = [
-            name,
-            " and ".join(dict.fromkeys(row["precision"] for row in mine.values())),
-            *(f"{mine[batch]['mib']:,.0f}" if batch in mine else "–" for batch in batches),
-            f"{max(row['growth'] for row in mine.values()):+,.0f}",
+    by_model: dict[str, dict[int, Row]] = {}
+    for row in rows:
+        by_model.setdefault(row["model"], {})[row["batch"]] = row
+
+    cells: list[list[str]] = []
+    for name, by_batch in by_model.items():
+        precisions = dict.fromkeys(row["precision"] for row in by_batch.values())
+        peaks = [
+            f"{by_batch[batch]['mib']:,.0f}" if batch in by_batch else "–" for batch in batches
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        growth = max(row["growth"] for row in by_batch.values())
+        cells.append([name, " and ".join(precisions), *peaks, f"{growth:+,.0f}"])
+    columns = [f"batch {batch:,}" if batch else "evaluating" for batch in batches]
+    headings = " | ".join(["network", "precision", *columns, "growth"])
+    page.table("ll" + "r" * len(batches) + "r", headings, cells)
 
 
 def main(options: Options) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    device = default_device()
-    path = ROWS[device.type]
-    rows: list[dict[str, Any]] = read_json(path) if path.exists() else []
-    known = {(row["model"], row["batch"]): row for row in rows}
-    room = (torch.cuda.mem_get_info()[0] if device.type == "cuda" else psutil.virtual_memory().available) / MIB
-    with Progress(console=console) as progress:
-        for name, batch in progress.track(list(product(options.models, (0, *sorted(options.batches)))), description="networks"):
-            before = max((row["mib"] for (model, _), row in known.items() if model == name), default=0.0)
-            if (name, batch) in known or 4 * before > 0.8 * room:
-                continue
-            script = f"import json; from benchmarks.memory import measure; print(json.dumps(measure({name!r}, {batch})))"
-            done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-            if done.returncode:
-                raise FailedError(f"{name}, batch {batch}: {(done.stderr.splitlines() or ['no word'])[-1]}")
-            known[name, batch] = {
-                "model": name,
-                "batch": batch,
-                **json.loads(done.stdout.splitlines()[-1]),
-                "precision": resolve(TrainConfig(), device).precision,
-                "machine": hardware(),
-                "versions": {name: environment()["versions"].get(name) for name in ("python", "torch")},
-            }
-            console.print(f"{name}, batch {batch}: {known[name, batch]['mib']:,.0f} MiB")
-            write_json(path, list(known.values()))
-            write_atomic(RESULTS / "memory.md", page())
-    write_atomic(RESULTS / "memory.md", page())
-    console.print(page())
+    rows = Rows(f"memory_{default_device().type}", "model", "batch")
+    room = available_mib()
+    batches = (EVALUATING, *sorted(options.batches))
+    for name, batch in track(list(product(options.models, batches)), "networks", console=CONSOLE):
+        largest = max((row["mib"] for row in rows.rows if row["model"] == name), default=0.0)
+        if rows.measured(name, batch) or 4 * largest > 0.8 * room:
+            continue
+        row = measure_apart(name, batch)
+        rows.add(row | machine("torch"))
+        CONSOLE.print(f"{name}, batch {batch}: {row['mib']:,.0f} MiB")
+    write_page()
 
 
 if __name__ == "__main__":

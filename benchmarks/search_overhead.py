@@ -1,8 +1,10 @@
-"""`python -m benchmarks.search_overhead`: seconds that a search spends on a trial that does nothing.
+"""`python -m benchmarks.search_overhead`: seconds that a search spends on a trial that does
+nothing.
 
-Ours, with its journal, its lines and TensorBoard files, beside Ray Tune's bare minimum with and without reused actors, in turns in
-one Ray of two CPUs. Each turn runs few trials and then many; what one more trial costs is the difference. Medians over the turns.
-Writes docs/results/search_overhead.json and .md.
+Ours, with its journal, its lines and TensorBoard files, beside Ray Tune's bare minimum with and
+without reused actors, in turns in one Ray of two CPUs. Each turn runs few trials and then many;
+what one more trial costs is the difference. Medians over the turns. Writes
+docs/results/search_overhead (.json and .md).
 """
 
 import io
@@ -14,31 +16,39 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.search_peers import AT_ONCE, nothing
-from cluster.connect import Resources, cluster
-from cluster.nodes import versions
+from benchmarks.images import info, split_data, train_images
+from benchmarks.results import CONSOLE, Page, Row, machine, machine_text, write_rows
+from benchmarks.search_peers import AT_ONCE
+from cluster.connect import cluster
+from cluster.placement import Resources
 from cluster.storage import open_storage
 from fmnist.cli import command
 from fmnist.config import TrainConfig
-from fmnist.data import find_data, load_info, load_train, split_train
-from fmnist.device import cpu_threads
-from fmnist.run import environment, write_atomic, write_json
-from tune.plan import Plan
+from fmnist.data.sources import find_data
+from fmnist.errors import check
+from fmnist.training.metrics import EpochMetrics, EpochReport
+from tune.planning.plan import Plan
 from tune.presets import SearchConfig
-from tune.search import SearchJob, run_trials
-from tune.trial import Place
+from tune.searchers import Listed
+from tune.setup import Packing, SearchSetup, SearchTask
+from tune.space import SPACES
 
-RESULTS = Path("docs/results")
 ARMS = {
-    "ours": "the search's own path: journal synced at each report, a line per trial, TensorBoard files",
+    "ours": (
+        "the search's own path: journal synced at each report, a line per trial, TensorBoard files"
+    ),
     "reused": "Ray Tune alone, reuse_actors=True, a finished trial is all it knows",
     "fresh": "Ray Tune alone, as it is by default: a process for each trial",
 }
 TRIALS = {"ours": (20, 220), "reused": (20, 220), "fresh": (2, 8)}
+"""Few and many."""
+
+RunTrials = Callable[[int, Path], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,95 +57,138 @@ class Options:
 
     turns: int = 5
 
+    def __post_init__(self) -> None:
+        check(self.turns >= 1, f"turns={self.turns}: it must be at least 1")
 
-def ours(trials: int, resources: Resources, folder: Path) -> None:
+
+def nothing(params: dict[str, Any], **_: Any) -> None:
+    """A trial that reports one epoch, and does nothing."""
     import ray.tune
 
-    data = find_data()
-    info = load_info(data)
-    train = load_train(data, info)
-    config = SearchConfig(trials=trials, scheduler="none", base=TrainConfig(epochs=1, train_images=1000, threads=1))
-    base, training, validation = split_train(config.base, train)
-    assert validation is not None
-    quiet = Console(file=io.StringIO())
-    storage = open_storage(str(folder))
+    metrics = EpochMetrics(
+        epoch=1,
+        train_loss=0.0,
+        train_accuracy=0.0,
+        validation_loss=None,
+        validation_accuracy=0.5,
+        lr=0.0,
+        images_per_s=0.0,
+        seconds=0.0,
+    )
+    ray.tune.report(EpochReport(metrics, kept_epoch=1).to_dict())
+
+
+def run_ours(trials: int, resources: Resources, folder: Path) -> None:
+    # Here: importing Ray before its settings are made would ignore them.
+    import tune.engine.run as engine
+    from benchmarks import search_overhead
+
+    train = TrainConfig(epochs=1, train_images=1000, threads=1)
+    train, data = split_data(train)
+    drawn = [{"seed": number} for number in range(trials)]
+    task = SearchTask(
+        config=SearchConfig(trials=trials, scheduler="none", train=train),
+        space=SPACES["quick"],
+        first=[],
+        propose=Listed(drawn),
+        drawn=drawn,
+        train=train_images(),
+        data=data,
+        folder=find_data(),
+        info=info(),
+    )
     run = folder / "s"
     run.mkdir(parents=True)
-    drawn = [{"seed": number} for number in range(trials)]
-    propose = lambda number, records: drawn[number] if number < trials else None  # noqa: E731
-    job = SearchJob(config, propose, drawn, train, training, validation, info, resources, quiet, storage)
-    plan = Plan(trials, [], AT_ONCE, base.epochs, len(training), "", trials, trials, 1.0, 1.0, {})
-    place = Place(storage, run.absolute(), versions())
-    run_trials(run, job, job.state(run), plan, place, ray.tune.with_resources(nothing, {"cpu": 1}))
+    setup = SearchSetup(task, resources, open_storage(str(folder)))
+    packing = Packing({"CPU": 1}, AT_ONCE)
+    plan = Plan(
+        trials=trials,
+        rungs=[],
+        at_once=AT_ONCE,
+        epochs=1,
+        images=len(data.train),
+        early="",
+        worst_epochs=trials,
+        expected_epochs=trials,
+        search_s=1.0,
+        retrain_s=1.0,
+        speeds={},
+    )
+    around = engine.Surroundings(Console(file=io.StringIO()))
+    with patch.object(engine, "run_trial", search_overhead.nothing):
+        engine.run_trials(run, setup, packing, setup.state(run), plan, around)
 
 
-def bare(trials: int, reuse: bool, folder: Path) -> None:
+def run_bare(trials: int, reuse: bool, folder: Path) -> None:
     import ray.tune
 
+    from benchmarks import search_overhead
+
+    numbers = ray.tune.grid_search(list(range(trials)))
     ray.tune.Tuner(
-        ray.tune.with_resources(nothing, {"cpu": 1}),
-        param_space={"trial": {"number": ray.tune.grid_search(list(range(trials)))}},
+        ray.tune.with_resources(search_overhead.nothing, {"cpu": 1}),
+        param_space={"trial": {"number": numbers}},
         tune_config=ray.tune.TuneConfig(reuse_actors=reuse),
         run_config=ray.tune.RunConfig(storage_path=str(folder.absolute()), verbose=0),
     ).fit()
 
 
-def seconds_of(run: Callable[[int, Path], None], counts: tuple[int, int]) -> float:
-    """What one more trial takes."""
-    took: list[float] = []
+def seconds_per_trial(run: RunTrials, counts: tuple[int, int]) -> float:
+    """Seconds that one more trial takes."""
+    taken_s: list[float] = []
     for trials in counts:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             started = time.perf_counter()
             run(trials, Path(folder) / "runs")
-            took.append(time.perf_counter() - started)
-    return (took[1] - took[0]) / (counts[1] - counts[0])
+            taken_s.append(time.perf_counter() - started)
+    return (taken_s[1] - taken_s[0]) / (counts[1] - counts[0])
 
 
-def main(options: Options) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+def measure(turns: int) -> dict[str, list[float]]:
+    """Seconds per trial of each arm, in turns."""
     os.environ["PYTHONPATH"] = str(Path.cwd())
-    found: dict[str, list[float]] = {arm: [] for arm in ARMS}
+    seconds: dict[str, list[float]] = {arm: [] for arm in ARMS}
     with tempfile.TemporaryDirectory(prefix="fm", ignore_cleanup_errors=True) as folder:
         os.environ["RAY_TMPDIR"] = folder
         with cluster(None) as resources:
-            runs: dict[str, Callable[[int, Path], None]] = {
-                "ours": lambda trials, folder: ours(trials, resources, folder),
-                "reused": lambda trials, folder: bare(trials, True, folder),
-                "fresh": lambda trials, folder: bare(trials, False, folder),
+            runs: dict[str, RunTrials] = {
+                "ours": lambda trials, folder: run_ours(trials, resources, folder),
+                "reused": lambda trials, folder: run_bare(trials, True, folder),
+                "fresh": lambda trials, folder: run_bare(trials, False, folder),
             }
-            for _ in track(range(options.turns), "turns", console=console):
+            for _ in track(range(turns), "turns", console=CONSOLE):
                 for arm, run in runs.items():
-                    found[arm].append(seconds_of(run, TRIALS[arm]))
-    known = environment()["versions"]
-    where = f"{cpu_threads()} CPU threads, Python {known['python']}, ray {known['ray']}"
-    rows: list[dict[str, Any]] = [
-        {
+                    seconds[arm].append(seconds_per_trial(run, TRIALS[arm]))
+    return seconds
+
+
+def write_page(rows: list[Row]) -> None:
+    page = Page("What a search spends on a trial that does nothing")
+    page.text(
+        f"""`python -m benchmarks.search_overhead` on {machine_text(rows[0])}: {AT_ONCE} trials at
+        once, {rows[0]["turns"]} turns; what one more trial adds to the wall-clock time."""
+    )
+    cells: list[list[str]] = []
+    for row in rows:
+        spread = f"({row['lowest']:.3f} to {row['highest']:.3f})"
+        cells.append([row["arm"], f"{row['s_per_trial']:.3f} {spread}", ARMS[row["arm"]]])
+    page.table("lrl", "arm | seconds per trial: median (lowest to highest) | what", cells)
+    page.write("search_overhead")
+
+
+def main(options: Options) -> None:
+    rows: list[Row] = []
+    for arm, several in measure(options.turns).items():
+        row: Row = {
             "arm": arm,
             "s_per_trial": round(statistics.median(several), 4),
             "lowest": round(min(several), 4),
             "highest": round(max(several), 4),
             "turns": len(several),
-            "machine": where,
         }
-        for arm, several in found.items()
-    ]
-    write_json(RESULTS / "search_overhead.json", rows)
-    lines = [
-        "# What a search spends on a trial that does nothing",
-        "",
-        f"`python -m benchmarks.search_overhead` on {where}: {AT_ONCE} trials at once, {options.turns} turns; what one more",
-        "trial adds to the wall-clock time.",
-        "",
-        "| arm | seconds per trial: median (lowest to highest) | what |",
-        "|---|---:|---|",
-        *(
-            f"| {row['arm']} | {row['s_per_trial']:.3f} ({row['lowest']:.3f} to {row['highest']:.3f}) | {ARMS[row['arm']]} |"
-            for row in rows
-        ),
-        "",
-    ]
-    write_atomic(RESULTS / "search_overhead.md", "\n".join(lines))
-    console.print("\n".join(lines))
+        rows.append(row | machine("torch", "ray"))
+    write_rows("search_overhead", rows)
+    write_page(rows)
 
 
 if __name__ == "__main__":

@@ -1,48 +1,52 @@
-"""`python -m benchmarks.search_scale`: the search's rules at 1 to 1,000 workers and up to 100,000 trials, in simulated time.
+"""`python -m benchmarks.search_scale`: the search's rules at 1 to 1,000 workers and up to 100,000
+trials, in simulated time.
 
-They are fed real learning curves: candidates of the space quick, each trained in full once by `--record`, which goes on where it
-stopped, into benchmarks/search_curves.jsonl. Between the curves others are interpolated. What drives the rules is the state that
-drives a real search. Writes docs/results/search_scale.json and .md and docs/images/search_scale.png.
+They are fed real learning curves (benchmarks/recorded_curves.py), which `--record` records and goes
+on where it stopped. What drives the rules is the state that drives a real search. Writes
+docs/results/search_scale (.json and .md) and docs/images/search_scale.png.
 """
 
 import heapq
-import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import track
 
-from fmnist.cli import command
-from fmnist.config import TrainConfig
-from fmnist.data import Split, find_data, load_info, load_train, split_train
-from fmnist.device import cpu_threads, default_device, set_threads
+from benchmarks.recorded_curves import (
+    BASE,
+    CURVES,
+    EARLY_SHARE,
+    SPACE,
+    SPACE_NAME,
+    Curves,
+    Floats,
+    Surrogate,
+    interpolate,
+    record,
+    recorded,
+)
+from benchmarks.results import CONSOLE, IMAGES, Page, Row, machine, machine_text, write_rows
+from fmnist.cli import Flag, command
 from fmnist.errors import check
-from fmnist.loop import DivergedError, steps_of, train_epochs
-from fmnist.plots import color, figure, plain, save_figure
-from fmnist.run import environment, write_atomic, write_json
-from tune.asha import Decision, rungs
-from tune.journal import Journal, read_events
+from fmnist.evaluation.plots import color, figure, plain, save_figure
+from fmnist.training.loop import steps_in_epoch
+from fmnist.training.metrics import EpochReport
+from tune.journal import EpochRecorded, Journal
+from tune.planning.simulate import Clock, Script, play
 from tune.presets import SearchConfig
-from tune.searcher import build_searcher, suggest
-from tune.simulate import Clock, play
-from tune.space import SPACES, candidates, walk
-from tune.state import Candidate, Limits, SearchState, TrialRecord, winner
+from tune.rules import Decision
+from tune.rules.asha import rungs
+from tune.searchers import build_searcher
+from tune.searchers.tpe import suggest
+from tune.space import Candidate, walk
+from tune.state import Limits, Propose, SearchState, TrialRecord, winner
 
-CURVES = Path(__file__).with_name("search_curves.jsonl")
-RESULTS = Path("docs/results")
-PICTURE = Path("docs/images/search_scale.png")
-SPACE = "quick"
-BASE = TrainConfig(epochs=9, train_images=6000)
-EARLY_SHARE = 1 / 3
-NEIGHBOURS = 10
 START_S = 0.15
 """To hand a trial to a worker: the goal for Ray's share of it."""
 SCALES = ((1, 200), (10, 1_000), (100, 10_000), (1_000, 10_000), (1_000, 100_000))
@@ -60,113 +64,30 @@ RULES: dict[str, SearchConfig] = {
 HALVING = "synchronous halving"
 BUDGETS_MIN = {2: (2.0, 4.0, 6.0, 12.0, 24.0), 16: (0.5, 1.0, 2.0), 128: (0.25, 0.5)}
 """Minutes, by workers."""
-CHANCE = 0.1
-"""Accuracy that a curve counts as having once it diverged."""
-SURROGATE_MIN, SURROGATE_TRIALS = (0.5, 1.0, 2.0, 6.0), 1000
+SEARCHER_MIN, SEARCHER_WORKERS = (0.5, 1.0, 2.0, 6.0), 2
+SURROGATE_TRIALS = 1000
 OPTUNA = ("Optuna's TPE", "its Hyperband")
 PICTURED = ("asha", "promotion", HALVING, "none")
+PICTURED_WORKERS = 2
+LOOKS = (1, 3)
+"""Epochs after which a trial is looked at."""
+JOURNAL_LINES = 300
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Replay recorded learning curves through the search's rules, or record them."""
 
-    record: bool = False
-    """Train the candidates that have no curve yet (200: about 40 minutes on two CPU threads), and stop."""
+    record: Annotated[bool, Flag] = False
+    """Train the candidates that have no curve yet (200: about 40 minutes on two CPU threads),
+    and stop."""
     count: int = 200
     """Candidates to record."""
     draws: int = 40
     """Searches of each kind whose results are averaged."""
 
-
-def record(count: int, console: Console) -> None:
-    """Train each of the first `count` candidates in full, and its first epoch on a share of the images; a line for each."""
-    folder = find_data()
-    train = load_train(folder, load_info(folder))
-    base, training, validation = split_train(BASE, train)
-    set_threads(base)
-    known = {event["number"] for event in read_events(CURVES)}
-    journal = Journal(CURVES)
-    missing = [(n, candidate) for n, candidate in enumerate(candidates(SPACES[SPACE], count, seed=0)) if n not in known]
-    for number, candidate in track(missing, "training in full", console=console):
-        config = base.replace(**candidate)
-        curve, seconds = _train(config, training, validation, config.epochs)
-        early, _ = _train(config.replace(early_epochs=1, early_share=EARLY_SHARE), training, validation, 1)
-        where = {"threads": cpu_threads(), "torch": environment()["versions"]["torch"]}
-        journal.append({"number": number, "candidate": candidate, "curve": curve, "seconds": seconds, "early": early, **where})
-    console.print(f"{len(known) + len(missing)} curves in {CURVES.name}")
-
-
-def _train(config: TrainConfig, train: Split, validation: Split | None, epochs: int) -> tuple[list[float], list[float]]:
-    """Validation accuracy after each of so many epochs, until it diverges; seconds of each."""
-    values: list[float] = []
-    seconds: list[float] = []
-    try:
-        for metrics, _ in train_epochs(config, train, validation, classes=10, device=default_device()):
-            values.append(round(metrics.validation_accuracy or 0.0, 4))
-            seconds.append(round(metrics.seconds, 3))
-            if metrics.epoch == epochs:
-                break
-    except DivergedError:
-        pass
-    return values, seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Curves:
-    """Trials, each between two recorded ones that end alike."""
-
-    values: NDArray[np.float64]  # (recorded, epochs): NaN once diverged
-    seconds: NDArray[np.float64]  # (recorded, epochs)
-    first: NDArray[np.int64]  # (trials,)
-    second: NDArray[np.int64]  # (trials,)
-    share: NDArray[np.float64]  # (trials,) of the second
-
-    def value(self, number: int, epoch: int) -> float:
-        return self._between(self.values, number, epoch)
-
-    def epoch_s(self, number: int, epoch: int) -> float:
-        return self._between(self.seconds, number, epoch)
-
-    def _between(self, table: NDArray[np.float64], number: int, epoch: int) -> float:
-        share = self.share[number]
-        return float((1 - share) * table[self.first[number], epoch - 1] + share * table[self.second[number], epoch - 1])
-
-    @property
-    def best(self) -> float:
-        """Final accuracy of the best trial."""
-        share = self.share
-        return float(np.nanmax((1 - share) * self.values[self.first, -1] + share * self.values[self.second, -1]))
-
-
-def read_curves() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Accuracies and seconds (recorded, epochs), the best by final accuracy first, those that diverged last."""
-    events = read_events(CURVES)
-    check(bool(events), f"{CURVES}: no curves; record them with --record")
-    values = np.full((len(events), BASE.epochs), np.nan)
-    seconds = np.zeros_like(values)
-    of_kind: dict[str, list[float]] = {}
-    for event in events:
-        of_kind.setdefault(kind(event), []).extend(event["seconds"])
-    for row, event in enumerate(events):
-        values[row, : len(event["curve"])] = event["curve"]
-        seconds[row] = statistics.median(of_kind[kind(event)])
-    order = np.argsort(-np.nan_to_num(values[:, -1]))
-    return values[order], seconds[order]
-
-
-def kind(event: dict[str, Any]) -> str:
-    """What an epoch's time depends on; the machine's moods are not the candidate's."""
-    return str([event["candidate"][field] for field in ("model", "widths", "global_batch_size")])
-
-
-def interpolate(values: NDArray[np.float64], seconds: NDArray[np.float64], trials: int, seed: int) -> Curves:
-    """So many trials, each a mixture of a recorded one and one of its neighbours by final accuracy."""
-    source = np.random.default_rng(seed)
-    first = source.integers(len(values), size=trials)
-    second = np.clip(first + source.integers(-NEIGHBOURS, NEIGHBOURS + 1, size=trials), 0, len(values) - 1)
-    second = np.where(np.isnan(values[first, -1]) | np.isnan(values[second, -1]), first, second)
-    return Curves(values, seconds, first, second, source.random(trials))
+    def __post_init__(self) -> None:
+        check(self.draws >= 1, f"draws={self.draws}: it must be at least 1")
 
 
 class TimedState(SearchState):
@@ -175,9 +96,9 @@ class TimedState(SearchState):
     spent_s = 0.0
     reports = 0
 
-    def report(self, number: int, result: dict[str, Any]) -> Decision:
+    def report(self, number: int, report: EpochReport) -> Decision:
         started = time.perf_counter()
-        decision = super().report(number, result)
+        decision = super().report(number, report)
         self.spent_s += time.perf_counter() - started
         self.reports += 1
         return decision
@@ -191,70 +112,92 @@ class TimedState(SearchState):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of one simulated search."""
+    """How one simulated search went."""
 
     seconds: float
     epochs: int
     idle: float
     accuracy: float
-    """Of its winner, trained in full."""
+    """Accuracy of its winner, trained in full."""
     us_per_report: float = 0.0
 
 
 def search(
-    rule: SearchConfig, curves: Curves, trials: int, workers: int, limit_s: float = 0.0, journal: Journal | None = None
+    rule: SearchConfig, curves: Curves, trials: int, workers: int, limit_s: float = 0.0
 ) -> Outcome:
-    """One search by a rule among `trials`, in time that is not limited if limit_s is 0."""
+    """Search by a rule among `trials`, in time that is not limited if limit_s is 0."""
+
+    def propose(number: int, records: Mapping[int, TrialRecord]) -> Candidate | None:
+        return {} if number < trials else None
+
     clock = Clock()
-    state = TimedState(
-        rule.rule(BASE.epochs),
-        lambda number, records: {} if number < trials else None,
-        BASE,
-        limits=Limits(seconds=limit_s),
-        journal=journal,
-        clock=clock,
-    )
-    played = play(state, clock, workers, curves.epoch_s, curves.value, BASE.epochs, START_S)
+    limits = Limits(seconds=limit_s)
+    state = TimedState(rule.rule(BASE.epochs), propose, BASE, limits=limits, clock=clock)
+    played = play(state, clock, workers, Script(BASE.epochs, curves.epoch_s, curves.value, START_S))
     state.close()
+
     best = winner(list(state.records.values()))
     accuracy = curves.value(best.number, BASE.epochs) if best else 0.0
-    return Outcome(played.seconds, played.epochs, played.idle, accuracy, 1e6 * state.spent_s / max(state.reports, 1))
+    us_per_report = 1e6 * state.spent_s / max(state.reports, 1)
+    return Outcome(played.seconds, played.epochs, played.idle, accuracy, us_per_report)
 
 
 def halving(curves: Curves, trials: int, workers: int) -> Outcome:
-    """Synchronous successive halving (Jamieson and Talwalkar, 2016): each rung waits for all of its trials."""
+    """Run synchronous successive halving (Jamieson and Talwalkar, 2016): each rung waits for all
+    of its trials."""
+
+    def rank(number: int, epoch: int) -> float:
+        return float(np.nan_to_num(curves.value(number, epoch)))
+
     rule = SearchConfig()
-    alive, now, busy, epochs, before = list(range(trials)), 0.0, 0.0, 0, 0
-    for end in (*rungs(rule.grace_epochs, rule.reduction_factor, BASE.epochs), BASE.epochs):
-        free = [now] * min(workers, len(alive))  # when each worker has time
+    ends = [*rungs(rule.grace_epochs, rule.reduction_factor, BASE.epochs), BASE.epochs]
+    alive = list(range(trials))
+    now = busy_s = 0.0
+    epochs = before = 0
+    for end in ends:
+        # A heap of when each worker is free.
+        free_at = [now] * min(workers, len(alive))
         for number in alive:
-            seconds = START_S + sum(curves.epoch_s(number, epoch) for epoch in range(before + 1, end + 1))
-            heapq.heapreplace(free, free[0] + seconds)
-            busy, epochs = busy + seconds, epochs + end - before
-        now, before = max(free), end
-        alive.sort(key=lambda number: np.nan_to_num(curves.value(number, end)), reverse=True)
+            stage = range(before + 1, end + 1)
+            seconds = START_S + sum(curves.epoch_s(number, epoch) for epoch in stage)
+            heapq.heapreplace(free_at, free_at[0] + seconds)
+            busy_s += seconds
+            epochs += len(stage)
+        now = max(free_at)
+        before = end
+        alive.sort(key=lambda number: rank(number, before), reverse=True)
         if end < BASE.epochs:
             alive = alive[: max(len(alive) // rule.reduction_factor, 1)]
-    return Outcome(now, epochs, 1 - busy / (workers * now), float(np.nan_to_num(curves.value(alive[0], BASE.epochs))))
+    return Outcome(now, epochs, 1 - busy_s / (workers * now), rank(alive[0], BASE.epochs))
 
 
 def largest_halving(curves: Curves, workers: int, limit_s: float) -> Outcome:
-    """The largest halving that ends in time: an advantage, since nobody knows beforehand which that is."""
+    """Run the largest halving that ends in time: an advantage, since nobody knows beforehand which
+    that is."""
     low, high = 1, len(curves.share)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if halving(curves, middle, workers).seconds <= limit_s else (low, middle - 1)
+        if halving(curves, middle, workers).seconds <= limit_s:
+            low = middle
+        else:
+            high = middle - 1
     return halving(curves, low, workers)
 
 
-def scale_rows(make: Callable[[int, int], Curves], console: Console) -> list[dict[str, Any]]:
+def scale_rows() -> list[Row]:
     """All trials of a pool, by each rule, at every scale."""
-    rows: list[dict[str, Any]] = []
-    for workers, trials in track(SCALES, "scales", console=console):
-        curves = make(trials, 0)
-        found = {name: search(RULES[name], curves, trials, workers) for name in ("asha", "promotion")}
-        found[HALVING] = halving(curves, trials, workers)
-        for name, outcome in found.items():
+    rows: list[Row] = []
+    for workers, trials in track(SCALES, "scales", console=CONSOLE):
+        curves = interpolate(trials, 0)
+        outcomes: dict[str, Outcome] = {}
+        for name in ("asha", "promotion"):
+            outcomes[name] = search(RULES[name], curves, trials, workers)
+        outcomes[HALVING] = halving(curves, trials, workers)
+
+        for name, outcome in outcomes.items():
+            decisions_per_s = None
+            if outcome.us_per_report:
+                decisions_per_s = round(1e6 / outcome.us_per_report)
             rows.append(
                 {
                     "table": "scale",
@@ -266,367 +209,380 @@ def scale_rows(make: Callable[[int, int], Curves], console: Console) -> list[dic
                     "idle": round(outcome.idle, 4),
                     "regret": round(curves.best - outcome.accuracy, 5),
                     "us_per_report": round(outcome.us_per_report, 2),
-                    "decisions_per_s": round(1e6 / outcome.us_per_report) if outcome.us_per_report else None,
+                    "decisions_per_s": decisions_per_s,
                 }
             )
     return rows
 
 
-def budget_rows(make: Callable[[int, int], Curves], draws: int, console: Console) -> list[dict[str, Any]]:
-    """The winner's accuracy at full length after equal time, over many searches, each with other trials."""
-    rows: list[dict[str, Any]] = []
+def budget_rows(draws: int) -> list[Row]:
+    """The winner's accuracy at full length after equal time, over many searches, each with other
+    trials."""
+    rows: list[Row] = []
     for workers, budgets in BUDGETS_MIN.items():
+        count = draws
+        if workers != min(BUDGETS_MIN):
+            count = max(draws // 2, 1)
         for minutes in budgets:
-            found: dict[str, list[Outcome]] = {name: [] for name in (*RULES, HALVING)}
-            count = draws if workers == min(BUDGETS_MIN) else max(draws // 2, 1)
-            for seed in track(range(count), f"{workers} workers, {minutes} minutes", console=console):
-                curves = make(round(40 * workers * minutes), seed)
+            outcomes: dict[str, list[Outcome]] = {name: [] for name in (*RULES, HALVING)}
+            words = f"{workers} workers, {minutes} minutes"
+            for seed in track(range(count), words, console=CONSOLE):
+                curves = interpolate(round(40 * workers * minutes), seed)
+                trials, limit_s = len(curves.share), 60 * minutes
                 for name, rule in RULES.items():
-                    found[name].append(search(rule, curves, len(curves.share), workers, 60 * minutes))
-                found[HALVING].append(largest_halving(curves, workers, 60 * minutes))
-            reference = [outcome.accuracy for outcome in found["asha"]]
-            for name, outcomes in found.items():
-                rows.append(_budget_row(name, outcomes, reference) | {"workers": workers, "minutes": minutes, "searches": count})
+                    outcomes[name].append(search(rule, curves, trials, workers, limit_s))
+                outcomes[HALVING].append(largest_halving(curves, workers, limit_s))
+
+            case = {"workers": workers, "minutes": minutes, "searches": count}
+            for name, several in outcomes.items():
+                rows.append(_budget_row(name, several, outcomes["asha"]) | case)
     return rows
 
 
-def _budget_row(name: str, outcomes: Sequence[Outcome], reference: Sequence[float]) -> dict[str, Any]:
+def _budget_row(name: str, outcomes: Sequence[Outcome], asha: Sequence[Outcome]) -> Row:
     accuracies = np.array([outcome.accuracy for outcome in outcomes])
-    ahead = accuracies - np.array(reference)
+    mean, error = _mean_and_error(accuracies - np.array([outcome.accuracy for outcome in asha]))
     return {
         "table": "budget",
         "rule": name,
         "accuracy": round(float(accuracies.mean()), 5),
         "tenth": round(float(np.quantile(accuracies, 0.1)), 5),
-        "ahead_of_asha": round(float(ahead.mean()), 5),
-        "standard_error": round(float(ahead.std() / max(len(ahead) - 1, 1) ** 0.5), 5),
+        "ahead_of_asha": mean,
+        "standard_error": error,
         "idle": round(statistics.mean(outcome.idle for outcome in outcomes), 4),
     }
 
 
-class Surrogate:
-    """Foretells the learning curve of any candidate of the space, from those recorded (after Eggensperger et al., 2015): extremely
-    randomised trees on the logarithm of the share of errors, and on top of what they say the error that they made on a recorded
-    curve which they had not seen, and of which they thought alike."""
-
-    def __init__(self) -> None:
-        from sklearn.ensemble import ExtraTreesRegressor
-
-        events = read_events(CURVES)
-        curves = np.array([(event["curve"] + [CHANCE] * BASE.epochs)[: BASE.epochs] for event in events])
-        seconds = [statistics.median(other for e in events if kind(e) == kind(event) for other in e["seconds"]) for event in events]
-        inputs, outputs = np.array([features(e["candidate"]) for e in events]), np.column_stack((np.log(1 - curves), seconds))
-        self.forest = ExtraTreesRegressor(100, bootstrap=True, oob_score=True, min_samples_leaf=2, random_state=0)
-        self.forest.fit(inputs, outputs)
-        unseen = self.forest.oob_prediction_
-        self.thought = unseen[:, BASE.epochs - 1]
-        self.errors = (outputs - unseen)[:, : BASE.epochs]
-        final = outputs[:, BASE.epochs - 1]
-        self.r2 = 1 - float((self.errors[:, -1] ** 2).sum() / ((final - final.mean()) ** 2).sum())
-
-    def curve(self, candidate: dict[str, Any], luck: int) -> tuple[NDArray[np.float64], float]:
-        """Accuracy after each epoch, and seconds of one."""
-        said = self.forest.predict([features(candidate)])[0]
-        alike = np.argsort(np.abs(self.thought - said[BASE.epochs - 1]))[: 2 * NEIGHBOURS]
-        return 1 - np.exp(said[:-1] + self.errors[alike[luck % len(alike)]]), float(said[-1])
+def _mean_and_error(differences: Floats) -> tuple[float, float]:
+    """Mean and its standard error, rounded."""
+    error = differences.std() / max(len(differences) - 1, 1) ** 0.5
+    return round(float(differences.mean()), 5), round(float(error), 5)
 
 
-def features(candidate: dict[str, Any]) -> list[float]:
-    """Where each value lies in its list or range, from 0 to 1."""
-    found: list[float] = []
-
-    def read(name: str, domain: Any) -> Any:
-        value = candidate[name.partition(",")[0]]
-        if isinstance(domain, list):
-            found.append(domain.index(value) / max(len(domain) - 1, 1))
-        else:
-            low, high = math.log(domain["low"]), math.log(domain["high"])
-            found.append((math.log(value) - low) / (high - low))
-        return value
-
-    walk(SPACES[SPACE], read)
-    return found
-
-
-def surrogate_search(rule: SearchConfig, surrogate: Surrogate, seed: int, workers: int, limit_s: float) -> float:
+def surrogate_search(
+    rule: SearchConfig, surrogate: Surrogate, seed: int, workers: int, limit_s: float
+) -> float:
     """Accuracy at full length of the winner of a search whose searcher learns."""
-    clock, source = Clock(), np.random.default_rng(seed)
-    known: dict[int, tuple[NDArray[np.float64], float]] = {}
-    propose = build_searcher(rule.searcher, SPACES[SPACE], SURROGATE_TRIALS, seed)
+    source = np.random.default_rng(seed)
+    curves: dict[int, tuple[Floats, float]] = {}
+    searcher: Propose = build_searcher(rule.searcher, SPACE, SURROGATE_TRIALS, seed)
 
-    def proposed(number: int, records: Mapping[int, TrialRecord]) -> Candidate | None:
-        if (candidate := propose(number, records)) is not None:
-            known[number] = surrogate.curve(candidate, int(source.integers(1 << 30)))
+    def propose(number: int, records: Mapping[int, TrialRecord]) -> Candidate | None:
+        candidate = searcher(number, records)
+        if candidate is not None:
+            curves[number] = surrogate.curve(candidate, int(source.integers(1 << 30)))
         return candidate
 
-    state = SearchState(rule.rule(BASE.epochs), proposed, BASE, limits=Limits(seconds=limit_s), clock=clock)
-    play(
-        state,
-        clock,
-        workers,
-        lambda number, epoch: known[number][1],
-        lambda number, epoch: float(known[number][0][epoch - 1]),
-        BASE.epochs,
-        START_S,
-    )
+    def epoch_s(number: int, epoch: int) -> float:
+        return curves[number][1]
+
+    def accuracy(number: int, epoch: int) -> float:
+        return float(curves[number][0][epoch - 1])
+
+    clock = Clock()
+    limits = Limits(seconds=limit_s)
+    state = SearchState(rule.rule(BASE.epochs), propose, BASE, limits=limits, clock=clock)
+    play(state, clock, workers, Script(BASE.epochs, epoch_s, accuracy, START_S))
     state.close()
     best = winner(list(state.records.values()))
-    return float(known[best.number][0][-1]) if best else 0.0
+    return accuracy(best.number, BASE.epochs) if best else 0.0
 
 
 def optuna_search(surrogate: Surrogate, seed: int, workers: int, limit_s: float) -> float:
-    """The same of Optuna's TPE and Hyperband pruner at their defaults, each worker a process with a sampler of its own, as
-    benchmarks/search_peers.py has them."""
+    """The same of Optuna's TPE and Hyperband pruner at their defaults, each worker a process with
+    a sampler of its own, as benchmarks/search_peers.py has them."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     source = np.random.default_rng(seed)
-    samplers = [optuna.samplers.TPESampler(seed=workers * seed + worker) for worker in range(workers)]
+    seeds = range(workers * seed, workers * (seed + 1))
+    samplers = [optuna.samplers.TPESampler(seed=each) for each in seeds]
     pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=BASE.epochs)
     study = optuna.create_study(study_name="search", direction="maximize", pruner=pruner)
-    running: list[tuple[float, int, int, Any, NDArray[np.float64], float]] = []  # when an epoch ends, worker, epoch, trial, curve
-    reached: list[tuple[bool, float, float]] = []  # in full or not, the last value, the value at full length
+
+    # A heap of the epochs in flight: end, worker, epoch, trial, curve, seconds of an epoch.
+    in_flight: list[tuple[float, int, int, Any, Floats, float]] = []
+    # Of each trial that ended: in full or not, its last value, its value at full length.
+    ended: list[tuple[bool, float, float]] = []
 
     def begin(now: float, worker: int) -> None:
         study.sampler = samplers[worker]
         trial = study.ask()
-        candidate = walk(SPACES[SPACE], lambda name, domain: suggest(trial, name, domain))
+        candidate = walk(SPACE, lambda name, domain: suggest(trial, name, domain))
         curve, epoch_s = surrogate.curve(candidate, int(source.integers(1 << 30)))
-        heapq.heappush(running, (now + epoch_s, worker, 1, trial, curve, epoch_s))
+        heapq.heappush(in_flight, (now + epoch_s, worker, 1, trial, curve, epoch_s))
 
     for worker in range(workers):
         begin(0.0, worker)
-    while running[0][0] <= limit_s:
-        now, worker, epoch, trial, curve, epoch_s = heapq.heappop(running)
+    while in_flight[0][0] <= limit_s:
+        now, worker, epoch, trial, curve, epoch_s = heapq.heappop(in_flight)
         value = float(curve[epoch - 1])
         trial.report(value, epoch)
-        if (full := epoch == BASE.epochs) or trial.should_prune():
-            study.tell(trial, value if full else None, optuna.trial.TrialState.COMPLETE if full else optuna.trial.TrialState.PRUNED)
-            reached.append((full, value, float(curve[-1])))
-            begin(now, worker)
+        full = epoch == BASE.epochs
+        if full:
+            study.tell(trial, value)
+        elif trial.should_prune():
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
-            heapq.heappush(running, (now + epoch_s, worker, epoch + 1, trial, curve, epoch_s))
-    return max(reached, default=(False, 0.0, 0.0))[-1]
+            heapq.heappush(in_flight, (now + epoch_s, worker, epoch + 1, trial, curve, epoch_s))
+            continue
+        ended.append((full, value, float(curve[-1])))
+        begin(now, worker)
+    return max(ended, default=(False, 0.0, 0.0))[-1]
 
 
-def searcher_rows(draws: int, console: Console) -> list[dict[str, Any]]:
+def searcher_rows(draws: int) -> list[Row]:
     """Searchers and rules together, and Optuna's own, on the surrogate."""
     surrogate, ours = Surrogate(), SearchConfig()
-    rows: list[dict[str, Any]] = []
-    for minutes in SURROGATE_MIN:
-        found: dict[tuple[str, str], list[float]] = {}
-        for seed in track(range(draws), f"searchers, {minutes} minutes", console=console):
+    rows: list[Row] = []
+    for minutes in SEARCHER_MIN:
+        accuracies: dict[tuple[str, str], list[float]] = {}
+        limits = (SEARCHER_WORKERS, 60 * minutes)
+        for seed in track(range(draws), f"searchers, {minutes} minutes", console=CONSOLE):
             for searcher in ("random", "tpe"):
                 for scheduler in ("asha", "promotion", "none"):
                     rule = SearchConfig(searcher=searcher, scheduler=scheduler)
-                    accuracy = surrogate_search(rule, surrogate, seed, 2, 60 * minutes)
-                    found.setdefault((searcher, scheduler), []).append(accuracy)
-            found.setdefault(OPTUNA, []).append(optuna_search(surrogate, seed, 2, 60 * minutes))
-        reference = np.array(found[ours.searcher, ours.scheduler])
-        for (searcher, scheduler), accuracies in found.items():
-            behind = reference - np.array(accuracies)
+                    accuracy = surrogate_search(rule, surrogate, seed, *limits)
+                    accuracies.setdefault((searcher, scheduler), []).append(accuracy)
+            accuracy = optuna_search(surrogate, seed, *limits)
+            accuracies.setdefault(OPTUNA, []).append(accuracy)
+
+        reference = np.array(accuracies[ours.searcher, ours.scheduler])
+        for (searcher, scheduler), several in accuracies.items():
+            behind, error = _mean_and_error(reference - np.array(several))
             rows.append(
                 {
                     "table": "searcher",
                     "searcher": searcher,
                     "rule": scheduler,
-                    "workers": 2,
+                    "workers": SEARCHER_WORKERS,
                     "minutes": minutes,
                     "searches": draws,
-                    "accuracy": round(statistics.mean(accuracies), 5),
-                    "tenth": round(float(np.quantile(accuracies, 0.1)), 5),
-                    "behind_ours": round(float(behind.mean()), 5),
-                    "standard_error": round(float(behind.std() / max(draws - 1, 1) ** 0.5), 5),
+                    "accuracy": round(statistics.mean(several), 5),
+                    "tenth": round(float(np.quantile(several, 0.1)), 5),
+                    "behind_ours": behind,
+                    "standard_error": error,
                     "surrogate_r2": round(surrogate.r2, 3),
                 }
             )
     return rows
 
 
-def early_rows() -> list[dict[str, Any]]:
-    """How well a first look foretells the end: all trials, and those of one network."""
-    from scipy.stats import spearmanr  # here: a second to import
+def early_groups() -> dict[str, list[Row]]:
+    """The recorded trials that ran in full: all, by network, by optimiser and by batch."""
+    groups: dict[str, list[Row]] = {"all": []}
+    for line in recorded():
+        if len(line["curve"]) < BASE.epochs or not line["early"]:
+            continue
+        candidate = line["candidate"]
+        network = "-".join(map(str, (candidate["model"], *candidate["widths"])))
+        batch = f"batch {candidate['global_batch_size']}"
+        groups["all"].append(line)
+        for name in (network, candidate["optimizer"], batch):
+            groups.setdefault(name, []).append(line)
+    return groups
 
-    rows: list[dict[str, Any]] = []
-    events = [event for event in read_events(CURVES) if len(event["curve"]) == BASE.epochs and event["early"]]
-    groups = {"all": events}
-    for event in events:
-        name = "-".join(map(str, (event["candidate"]["model"], *event["candidate"]["widths"])))
-        groups.setdefault(name, []).append(event)
-        groups.setdefault(event["candidate"]["optimizer"], []).append(event)
-        groups.setdefault(f"batch {event['candidate']['global_batch_size']}", []).append(event)
-    for name, members in groups.items():
-        final = np.array([event["curve"][-1] for event in members])
-        looks = {f"epoch 1, {EARLY_SHARE:.0%} of the images": [event["early"][0] for event in members]}
-        looks |= {f"epoch {epoch}": [event["curve"][epoch - 1] for event in members] for epoch in (1, 3)}
+
+def early_rows() -> list[Row]:
+    """How well a first look foretells the end: all trials, and those of one network, optimiser or
+    batch."""
+    # Here: a second to import.
+    from scipy.stats import spearmanr
+
+    rows: list[Row] = []
+    for name, lines in early_groups().items():
+        final = np.array([line["curve"][-1] for line in lines])
+        share = f"epoch 1, {EARLY_SHARE:.0%} of the images"
+        looks = {share: np.array([line["early"][0] for line in lines])}
+        for epoch in LOOKS:
+            looks[f"epoch {epoch}"] = np.array([line["curve"][epoch - 1] for line in lines])
+
+        best = int(final.argmax())
         for look, values in looks.items():
-            best = max(range(len(members)), key=final.__getitem__)
-            place = int((np.array(values) > values[best]).sum())
+            correlation: Any = spearmanr(values, final)
             rows.append(
                 {
                     "table": "early",
-                    "trials": len(members),
+                    "trials": len(lines),
                     "of": name,
                     "look": look,
-                    "spearman": round(float(spearmanr(values, final).statistic), 3),  # pyright: ignore
-                    "place_of_the_best": place + 1,
+                    "spearman": round(float(correlation.statistic), 3),
+                    "place_of_the_best": int((values > values[best]).sum()) + 1,
                 }
             )
     return rows
 
 
-def journal_us() -> float:
-    """Microseconds of a line of the journal, synced to this machine's disk; a median."""
+def journal_row() -> Row:
+    """Median microseconds of a line of the journal, synced to this machine's disk."""
+    seconds: list[float] = []
     with tempfile.TemporaryDirectory(dir=".") as folder:
         journal = Journal(Path(folder) / "journal.jsonl")
-        times: list[float] = []
-        for number in range(300):
+        for number in range(JOURNAL_LINES):
+            event = EpochRecorded(
+                trial=number,
+                epoch=1,
+                validation_accuracy=0.9,
+                images_per_s=1000.0,
+                seconds=1.0,
+                kept_epoch=1,
+                s=1.0,
+            )
             started = time.perf_counter()
-            journal.append({"event": "report", "trial": number, "epoch": 1, "validation_accuracy": 0.9, "s": 1.0})
-            times.append(time.perf_counter() - started)
-    return 1e6 * statistics.median(times)
+            journal.append(event)
+            seconds.append(time.perf_counter() - started)
+    return {"table": "journal", "us_per_line": round(1e6 * statistics.median(seconds), 1)}
 
 
-def picture(rows: list[dict[str, Any]], workers: int = 2) -> None:
-    fig, axes = figure(f"Winner of a search with {workers} workers", "minutes of search", "validation accuracy at full length, %")
+def draw(rows: list[Row]) -> None:
+    """Draw the winner's accuracy by minutes of search."""
+    x, y = "minutes of search", "validation accuracy at full length, %"
+    fig, axes = figure(f"Winner of a search with {PICTURED_WORKERS} workers", x, y)
     for number, name in enumerate(PICTURED):
-        points = [row for row in rows if row["table"] == "budget" and row["rule"] == name and row["workers"] == workers]
-        axes.plot([p["minutes"] for p in points], [100 * p["accuracy"] for p in points], "o-", color=color(number), label=name)
-    plain(axes, "minutes of search", "validation accuracy at full length, %")
+        minutes: list[float] = []
+        accuracies: list[float] = []
+        for row in rows:
+            if row["table"] == "budget" and (row["rule"], row["workers"]) == (
+                name,
+                PICTURED_WORKERS,
+            ):
+                minutes.append(row["minutes"])
+                accuracies.append(100 * row["accuracy"])
+        axes.plot(minutes, accuracies, "o-", color=color(number), label=name)
+    plain(axes, x, y)
     axes.legend(frameon=False)
-    save_figure(fig, PICTURE)
+    save_figure(fig, IMAGES / "search_scale.png")
 
 
-def page(rows: list[dict[str, Any]], where: str) -> list[str]:
-    by_table = {name: [row for row in rows if row["table"] == name] for name in ("scale", "budget", "searcher", "early")}
-    recorded = len(read_events(CURVES))
-    return [
-        "# The search's rules, in simulated time",
-        "",
-        f"`python -m benchmarks.search_scale` on {where}. {recorded} candidates of the space {SPACE}, each trained",
-        f"{BASE.epochs} epochs on {BASE.train_images:,} images ({CURVES.name}, `--record`); trials between them are interpolated.",
-        "The state and the rules are those of a real search, without Ray; its clock is simulated. η is 3 and the first rung is",
-        "epoch 1 unless said.",
-        "",
-        *scale_lines(by_table["scale"]),
-        "",
-        *budget_lines(by_table["budget"]),
-        "",
-        "![Accuracy of the winner by minutes of search](../images/search_scale.png)",
-        "",
-        *searcher_lines(by_table["searcher"]),
-        "",
-        *early_lines(by_table["early"]),
-        "",
-    ]
-
-
-def scale_lines(rows: list[dict[str, Any]]) -> list[str]:
-    lines = [
-        "## Scale",
-        "",
-        "All trials of a pool. Regret: accuracy at full length of the pool's best trial, less that of the search's winner. µs: of",
-        "the state's own code for each report, its share of dealing out trials included; the journal's line, synced, is",
-        f"{journal_us():,.0f} µs more on this disk.",
-        "",
-        "| workers | trials | rule | simulated minutes | epochs | idle | regret, points | µs per report | decisions/s |",
-        "|---:|---:|---|---:|---:|---:|---:|---:|---:|",
-    ]
+def write_page(rows: list[Row]) -> None:
+    tables: dict[str, list[Row]] = {}
     for row in rows:
-        speed = (f"{row['us_per_report']:.1f}", f"{row['decisions_per_s']:,}") if row["decisions_per_s"] else ("", "")
-        cells = (f"{row['workers']:,}", f"{row['trials']:,}", row["rule"], f"{row['simulated_minutes']:,.1f}", f"{row['epochs']:,}")
-        lines.append("| " + " | ".join((*cells, f"{row['idle']:.1%}", f"{100 * row['regret']:.2f}", *speed)) + " |")
-    return lines
+        tables.setdefault(row["table"], []).append(row)
 
-
-def budget_lines(rows: list[dict[str, Any]]) -> list[str]:
-    lines = [
-        "## Equal time",
-        "",
-        "The winner's accuracy at full length, the mean of many searches, each among trials of its own without end; what the",
-        "worst tenth did not reach; how far ahead of asha, with the standard error of that mean. Halving has the largest size that",
-        "ends in time, which nobody could know beforehand.",
-        "",
-        "| workers | minutes | rule | accuracy, % | worst tenth below | ahead of asha, points | idle | searches |",
-        "|---:|---:|---|---:|---:|---:|---:|---:|",
-    ]
-    for row in rows:
-        ahead = "" if row["rule"] == "asha" else f"{100 * row['ahead_of_asha']:+.2f} ± {100 * row['standard_error']:.2f}"
-        cells = (
-            row["workers"],
-            f"{row['minutes']:g}",
-            row["rule"],
-            f"{100 * row['accuracy']:.2f}",
-            f"{100 * row['tenth']:.2f}",
-            ahead,
-        )
-        lines.append("| " + " | ".join(map(str, (*cells, f"{max(row['idle'], 0):.1%}", row["searches"]))) + " |")
-    return lines
-
-
-def searcher_lines(rows: list[dict[str, Any]]) -> list[str]:
-    return [
-        "## Searchers",
-        "",
-        "Candidates of the space itself, their curves foretold by trees that learned from the recorded ones (they explain",
-        f"{rows[0]['surrogate_r2']:.0%} of the variance of the logarithm of final errors that they had not",
-        "seen), with an error drawn from theirs. Two workers, which begin at once: what a start takes is not in here. Behind ours:",
-        "behind the default, tpe with promotion, and the standard error of that mean.",
-        "",
-        "| minutes | searcher | rule | accuracy, % | worst tenth below | behind ours, points | searches |",
-        "|---:|---|---|---:|---:|---:|---:|",
-        *(
-            f"| {row['minutes']:g} | {row['searcher']} | {row['rule']} | {100 * row['accuracy']:.2f} | {100 * row['tenth']:.2f} "
-            f"| {100 * row['behind_ours']:+.2f} ± {100 * row['standard_error']:.2f} | {row['searches']} |"
-            for row in rows
-        ),
-    ]
-
-
-def early_lines(rows: list[dict[str, Any]]) -> list[str]:
-    sizes = SPACES[SPACE]["global_batch_size"]
-    steps = sorted(
-        steps_of(BASE.replace(global_batch_size=s, early_epochs=1, early_share=EARLY_SHARE), 1, BASE.train_images) for s in sizes
+    page = Page("The search's rules, in simulated time")
+    page.text(
+        f"""`python -m benchmarks.search_scale` on {machine_text(rows[0])}. {len(recorded())}
+        candidates of the space {SPACE_NAME}, each trained {BASE.epochs} epochs on
+        {BASE.train_images:,} images ({CURVES.name}, `--record`); trials between them are
+        interpolated. The state and the rules are those of a real search, without Ray; its clock is
+        simulated. η is 3 and the first rung is epoch 1 unless said."""
     )
-    return [
-        "## A first look at a share of the images",
-        "",
-        "How well the accuracy after a first look ranks the trials by their last: Spearman's correlation, and the place at that",
-        "look of the trial that ends best.",
-        "",
-        f"{EARLY_SHARE:.0%} of {BASE.train_images:,} images is {steps[0]} to {steps[-1]} optimiser steps here: batch norm's",
-        "running statistics have hardly left where they begin, and what learns fast is ahead of what ends up good. So",
-        "`--base.early-epochs` with `--base.early-share` is off by default: it is for data of which a share still is many",
-        "hundreds of steps.",
-        "",
-        "| trials | look | correlation | place of the best |",
-        "|---|---|---:|---:|",
-        *(
-            f"| {row['of']} ({row['trials']}) | {row['look']} | {row['spearman']:.2f} | {row['place_of_the_best']} |"
-            for row in rows
-        ),
-    ]
+    add_scale(page, tables["scale"], tables["journal"][0]["us_per_line"])
+    add_budgets(page, tables["budget"])
+    page.image("Accuracy of the winner by minutes of search", "search_scale.png")
+    add_searchers(page, tables["searcher"])
+    add_early(page, tables["early"])
+    page.write("search_scale")
+
+
+def add_scale(page: Page, rows: list[Row], journal_us: float) -> None:
+    page.heading("Scale")
+    page.text(
+        f"""All trials of a pool. Regret: accuracy at full length of the pool's best trial, less
+        that of the search's winner. µs: of the state's own code for each report, its share of
+        dealing out trials included; the journal's line, synced, is {journal_us:,.0f} µs more on
+        this disk."""
+    )
+    cells: list[list[str]] = []
+    for row in rows:
+        speed = ["", ""]
+        if row["decisions_per_s"]:
+            speed = [f"{row['us_per_report']:.1f}", f"{row['decisions_per_s']:,}"]
+        case = [f"{row['workers']:,}", f"{row['trials']:,}", row["rule"]]
+        took = [f"{row['simulated_minutes']:,.1f}", f"{row['epochs']:,}", f"{row['idle']:.1%}"]
+        cells.append([*case, *took, f"{100 * row['regret']:.2f}", *speed])
+    page.table(
+        "rrlrrrrrr",
+        "workers | trials | rule | simulated minutes | epochs | idle | regret, points | "
+        "µs per report | decisions/s",
+        cells,
+    )
+
+
+def add_budgets(page: Page, rows: list[Row]) -> None:
+    page.heading("Equal time")
+    page.text(
+        """The winner's accuracy at full length, the mean of many searches, each among trials of its
+        own without end; what the worst tenth did not reach; how far ahead of asha, with the
+        standard error of that mean. Halving has the largest size that ends in time, which nobody
+        could know beforehand."""
+    )
+    cells: list[list[object]] = []
+    for row in rows:
+        ahead = ""
+        if row["rule"] != "asha":
+            ahead = f"{100 * row['ahead_of_asha']:+.2f} ± {100 * row['standard_error']:.2f}"
+        case = [row["workers"], f"{row['minutes']:g}", row["rule"]]
+        idle = f"{max(row['idle'], 0):.1%}"
+        cells.append([*case, *_accuracy_cells(row), ahead, idle, row["searches"]])
+    page.table(
+        "rrlrrrrr",
+        "workers | minutes | rule | accuracy, % | worst tenth below | ahead of asha, points | "
+        "idle | searches",
+        cells,
+    )
+
+
+def add_searchers(page: Page, rows: list[Row]) -> None:
+    page.heading("Searchers")
+    page.text(
+        f"""Candidates of the space itself, their curves foretold by trees that learned from the
+        recorded ones (they explain {rows[0]["surrogate_r2"]:.0%} of the variance of the logarithm
+        of final errors that they had not seen), with an error drawn from theirs. Two workers, which
+        begin at once: what a start takes is not in here. Behind ours: behind the default, tpe with
+        promotion, and the standard error of that mean."""
+    )
+    cells: list[list[object]] = []
+    for row in rows:
+        behind = f"{100 * row['behind_ours']:+.2f} ± {100 * row['standard_error']:.2f}"
+        case = [f"{row['minutes']:g}", row["searcher"], row["rule"]]
+        cells.append([*case, *_accuracy_cells(row), behind, row["searches"]])
+    page.table(
+        "rllrrrr",
+        "minutes | searcher | rule | accuracy, % | worst tenth below | behind ours, points | "
+        "searches",
+        cells,
+    )
+
+
+def _accuracy_cells(row: Row) -> list[str]:
+    return [f"{100 * row['accuracy']:.2f}", f"{100 * row['tenth']:.2f}"]
+
+
+def add_early(page: Page, rows: list[Row]) -> None:
+    steps: list[int] = []
+    for size in SPACE["global_batch_size"]:
+        config = BASE.replace(global_batch_size=size, early_epochs=1, early_share=EARLY_SHARE)
+        steps.append(steps_in_epoch(config, 1, BASE.train_images))
+
+    page.heading("A first look at a share of the images")
+    page.text(
+        """How well the accuracy after a first look ranks the trials by their last: Spearman's
+        correlation, and the place at that look of the trial that ends best.""",
+        f"""{EARLY_SHARE:.0%} of {BASE.train_images:,} images is {min(steps)} to {max(steps)}
+        optimiser steps here: batch norm's running statistics have hardly left where they begin, and
+        what learns fast is ahead of what ends up good. So `--train.early-epochs` with
+        `--train.early-share` is off by default: it is for data of which a share still is many
+        hundreds of steps.""",
+    )
+    cells: list[list[object]] = []
+    for row in rows:
+        trials = f"{row['of']} ({row['trials']})"
+        cells.append([trials, row["look"], f"{row['spearman']:.2f}", row["place_of_the_best"]])
+    page.table("llrr", "trials | look | correlation | place of the best", cells)
 
 
 def main(options: Options) -> None:
-    console = Console(highlight=False, soft_wrap=True)
     if options.record:
-        record(options.count, console)
+        record(options.count)
         return
-    values, seconds = read_curves()
 
-    def make(trials: int, seed: int) -> Curves:
-        return interpolate(values, seconds, trials, seed)
-
-    rows = [*scale_rows(make, console), *budget_rows(make, options.draws, console)]
-    rows += [*searcher_rows(max(options.draws // 2, 1), console), *early_rows()]
-    versions = environment()["versions"]
-    where = f"{cpu_threads()} CPU threads, Python {versions['python']}"
-    write_json(RESULTS / "search_scale.json", [row | {"machine": where} for row in rows])
-    picture(rows)
-    text = "\n".join(page(rows, where))
-    write_atomic(RESULTS / "search_scale.md", text)
-    console.print(text)
+    rows = [journal_row(), *scale_rows(), *budget_rows(options.draws)]
+    rows += [*searcher_rows(max(options.draws // 2, 1)), *early_rows()]
+    rows = [row | machine() for row in rows]
+    write_rows("search_scale", rows)
+    draw(rows)
+    write_page(rows)
 
 
 if __name__ == "__main__":

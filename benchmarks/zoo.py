@@ -1,53 +1,63 @@
-"""`python -m benchmarks.zoo`: every network, several widths, an ensemble and flip averaging, trained, exported, verified, timed.
+"""`python -m benchmarks.zoo`: every network, several widths and ensembles: trained, exported,
+verified, timed.
 
-Each is trained for some minutes on the CPU, so the large ones see few images: what they reach in full is in reports.md. Goes on
-where it stopped. Writes docs/results/zoo.json and .md, and docs/images/pareto.png. `make verify-zoo` only verifies: it trains each
-network for seconds and writes nothing.
+Each is trained for some minutes on the CPU, so the large ones see few images: what they reach in
+full is in reports.md. Goes on where it stopped. Writes docs/results/zoo (.json and .md) and
+docs/images/pareto.png. `make verify-zoo` only verifies: it trains each network for seconds and
+writes nothing.
 """
 
 import dataclasses
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import Progress
 
-from export.backends import on_cpu, pytorch
-from export.benchmark import Shipped, plot_pareto
-from export.bundle import Bundled, variant_file, write_bundle
-from export.check import VerificationError, check_bundle
-from export.graph import averaged, exported, to_onnx
+from benchmarks.images import info, split_data, test_images
+from benchmarks.results import CONSOLE, IMAGES, Page, Row, Rows, machine, versions_text
+from export.bundle.integrity import VerificationError, check_bundle
+from export.bundle.layout import MODEL, variant_file
+from export.bundle.parity import verify
+from export.bundle.writer import Bundled, write_bundle
+from export.graph.conversion import averaged, exported, to_onnx
+from export.latency.backends import on_cpu, pytorch
+from export.latency.charts import Shipped, plot_pareto
 from export.session import SessionChoice
 from export.timing import Predict, measure, percentile
-from export.to_onnx import samples, try_variants
-from export.verify import verify
-from fmnist.checkpoint import Checkpoint
-from fmnist.cli import command
+from export.variants.gate import Variant
+from export.variants.samples import samples
+from export.variants.selection import try_variants
+from fmnist.cli import Flag, command
 from fmnist.config import TrainConfig
-from fmnist.data import NOT_NAMED, DataInfo, Split, find_data, load_info, load_test, load_train, split_train
-from fmnist.device import cpu_threads, default_device, processor, set_threads
-from fmnist.errors import check, first_line
-from fmnist.evaluate import compute_logits
-from fmnist.loop import train_epochs
+from fmnist.data.dataset import Split, TrainingData
+from fmnist.data.sources import NOT_NAMED
+from fmnist.errors import check, first_line, one_of
 from fmnist.models import MODELS, count_parameters
-from fmnist.plan import measure_speed
+from fmnist.models.inference import compute_logits
 from fmnist.recipes import RECIPES
-from fmnist.run import MODEL, environment, read_json, write_atomic, write_json
+from fmnist.runs.provenance import environment
+from fmnist.training.checkpoint import Checkpoint
+from fmnist.training.device import Rank, cpu_threads, default_device, processor, set_threads
+from fmnist.training.loop import train_epochs
+from fmnist.training.throughput import measure_speed
 
-RESULTS = Path("docs/results")
-ROWS = RESULTS / "zoo.json"
-PICTURE = Path("docs/images/pareto.png")
 VERIFY_S, JUDGE_S = 20.0, 60.0
-"""PyTorch answers for about so long at most: slow networks are verified on fewer test images, and int8 judged by fewer others."""
+"""PyTorch answers for about so long at most: slow networks are verified on fewer test images,
+and int8 judged by fewer others."""
+FEWEST_VERIFIED = 1000
+PROBE = 100
+"""Images that PyTorch is timed on beforehand."""
 TIMED_S = 1.0
+VERIFY_ONLY_MIN = 0.05
 FEWEST_STEPS = 100
-"""Fewer leave batch norm's running statistics far from the batches': smaller batches, and a rate as much smaller, give as many."""
+"""Fewer leave batch norm's running statistics far from the batches': smaller batches, and a rate
+as much smaller, give as many."""
 BY_RECIPE = {
     "alexnet": "a-alexnet-sgd",
     "inception": "d-inception",
@@ -81,61 +91,133 @@ class Entry:
 
 
 def entries() -> dict[str, Entry]:
-    networks = {name: Entry(RECIPES[BY_RECIPE[name]].config if name in BY_RECIPE else TrainConfig(model=name)) for name in MODELS}
-    air = TrainConfig(epochs=30)
-    widths = {f"airnet {'-'.join(map(str, several))}": Entry(air.replace(widths=several)) for several in WIDTHS}
-    together = {"airnet flips": Entry(air, flips=True), "airnet ensemble of 3": Entry(air, seeds=(0, 1, 2))}
-    return networks | {"airnet": Entry(air)} | widths | together
+    found: dict[str, Entry] = {}
+    for name in MODELS:
+        config = TrainConfig(model=name)
+        if name in BY_RECIPE:
+            config = RECIPES[BY_RECIPE[name]].config
+        found[name] = Entry(config)
+
+    airnet = TrainConfig(epochs=30)
+    found["airnet"] = Entry(airnet)
+    for widths in WIDTHS:
+        found[f"airnet {'-'.join(map(str, widths))}"] = Entry(airnet.replace(widths=widths))
+    found["airnet flips"] = Entry(airnet, flips=True)
+    found["airnet ensemble of 3"] = Entry(airnet, seeds=(0, 1, 2))
+    return found
 
 
-def trained(config: TrainConfig, train: Split, info: DataInfo, minutes: float) -> tuple[Checkpoint, float]:
-    """A network after about so many minutes, and the epochs that were: less than one where it sees a part of the images."""
-    device = default_device()
-    set_threads(config)
-    whole, training, _ = split_train(config, train)
-    classes = len(info.classes)
-    full, images = len(training), int(measure_speed(config, training, classes, device) * 60 * minutes)
-    if images < full:
-        batch = max(min(config.global_batch_size, images // FEWEST_STEPS), 4)
-        smaller = config.replace(global_batch_size=batch, lr=config.lr * batch / config.global_batch_size)
-        whole, training, _ = split_train(smaller.replace(train_images=max(images // batch, 2) * batch), train)
-    epochs = min(max(images // full, 1), config.epochs)
-    *_, (_, state) = train_epochs(whole.replace(epochs=epochs), training, classes=classes, device=device)
-    return Checkpoint(state.model.cpu().eval(), state.config, info, environment()), epochs * len(training) / full
+ENTRIES = entries()
 
 
-def row_of(name: str, entry: Entry, train: Split, test: Split, info: DataInfo, minutes: float) -> dict[str, Any]:
-    """Train, export, verify and time. Raises VerificationError if what was exported is not what was trained."""
-    started = time.perf_counter()
-    made = [trained(entry.config.replace(seed=seed), train, info, minutes) for seed in entry.seeds]
-    took = time.perf_counter() - started
-    members = [checkpoint for checkpoint, _ in made]
-    golden, calibration, judge = samples(members[0], NOT_NAMED)
-    rate = images_per_s(members, entry.flips, test)
-    few, judge = (
-        all_of.take(np.arange(fitting(rate * seconds, all_of))) for all_of, seconds in ((test, VERIFY_S), (judge, JUDGE_S))
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Train, export, verify and time every network of the zoo.
+
+    Example: python -m benchmarks.zoo --only lenet airnet --minutes 1
+    """
+
+    minutes: float = 2.0
+    """Minutes of training, each."""
+    only: tuple[str, ...] = ()
+    """Names; by default all."""
+    verify_only: Annotated[bool, Flag] = False
+    """Train for seconds, write nothing, and go on where one fails: exit code 1 then."""
+
+    def __post_init__(self) -> None:
+        check(self.minutes > 0, f"minutes={self.minutes}: it must be above 0")
+        for name in self.only:
+            one_of("only", name, ENTRIES)
+
+
+def fitting(config: TrainConfig, minutes: float) -> tuple[TrainConfig, TrainingData, float]:
+    """The config for a training of about so many minutes, its images, and its epochs: less than
+    one where it sees a part of the images."""
+    whole, data = split_data(config)
+    full = len(data.train)
+    speed = measure_speed(config, data, Rank(default_device()))
+    images = int(speed * 60 * minutes)
+    if images >= full:
+        epochs = min(images // full, config.epochs)
+        return whole.replace(epochs=epochs), data, epochs
+
+    batch = max(min(config.global_batch_size, images // FEWEST_STEPS), 4)
+    smaller = config.replace(
+        global_batch_size=batch,
+        lr=config.lr * batch / config.global_batch_size,
+        train_images=max(images // batch, 2) * batch,
+        epochs=1,
     )
+    whole, data = split_data(smaller)
+    return whole, data, len(data.train) / full
+
+
+def train_for(config: TrainConfig, minutes: float) -> tuple[Checkpoint, float]:
+    """Train for about so many minutes; the checkpoint, and the epochs that were."""
+    set_threads(config)
+    config, data, epochs = fitting(config, minutes)
+    *_, (_, state) = train_epochs(config, data, Rank(default_device()))
+    model = state.model.cpu().eval()
+    return Checkpoint(model, state.config, info(), environment()), epochs
+
+
+def images_per_s(members: Sequence[Checkpoint], flips: bool) -> float:
+    """PyTorch's speed on all threads."""
+    model, images = averaged(members, flips), test_images().images[:PROBE]
+    compute_logits(model, images)
+    started = time.perf_counter()
+    compute_logits(model, images)
+    return PROBE / (time.perf_counter() - started)
+
+
+def take_at_most(split: Split, count: float) -> Split:
+    """The first images, but never below a thousand."""
+    return split.take(np.arange(min(len(split), max(int(count), FEWEST_VERIFIED))))
+
+
+def verify_bundle(
+    folder: Path, bundled: Bundled, variants: list[Variant], test: Split
+) -> tuple[dict[str, Any], list[Variant]]:
+    """Write and verify a bundle. Where an int8 graph fails, it goes, as a user would export again
+    without it. Raises VerificationError if the float32 graph fails."""
+    write_bundle(folder, bundled, variants)
+    try:
+        found = verify(folder, check_bundle(folder, "cpu"), bundled.members, test, "cpu")
+    except VerificationError as error:
+        if not variants[0].model:
+            raise
+        variants = [dataclasses.replace(variants[0], model=None, why=first_line(error))]
+        write_bundle(folder, bundled, variants)
+        found = verify(folder, check_bundle(folder, "cpu"), bundled.members, test, "cpu")
+    return found, variants
+
+
+def measure_entry(name: str, entry: Entry, minutes: float) -> Row:
+    """Train, export, verify and time. Raises VerificationError if what was exported is not what
+    was trained."""
+    started = time.perf_counter()
+    trained = [train_for(entry.config.replace(seed=seed), minutes) for seed in entry.seeds]
+    train_s = time.perf_counter() - started
+    members = [checkpoint for checkpoint, _ in trained]
+
+    golden, calibration, judge = samples(members[0], NOT_NAMED)
+    speed = images_per_s(members, entry.flips)
+    test = take_at_most(test_images(), speed * VERIFY_S)
+    judge = take_at_most(judge, speed * JUDGE_S)
     raw, model = exported(members, entry.flips), to_onnx(members, entry.flips)
-    variants = try_variants(model, judge, calibration, ("int8",), "cpu")
+    variants = list(try_variants(model, judge, calibration, ("int8",), "cpu"))
     with tempfile.TemporaryDirectory() as temporary:
-        bundle = Path(temporary)
+        folder = Path(temporary)
         bundled = Bundled(model, members, [name] * len(members), entry.flips, golden)
-        write_bundle(bundle, bundled, variants)
-        try:
-            found = verify(bundle, check_bundle(bundle, "cpu"), members, few, "cpu")
-        except VerificationError as error:  # as a user does then: export again without the variant
-            if not variants[0].model:
-                raise
-            variants = [dataclasses.replace(variants[0], model=None, why=first_line(error))]
-            write_bundle(bundle, bundled, variants)
-            found = verify(bundle, check_bundle(bundle, "cpu"), members, few, "cpu")
-        times = timed(bundle, members, entry.flips, [variant.name for variant in variants if variant.model])
-        size = (bundle / MODEL).stat().st_size
+        found, variants = verify_bundle(folder, bundled, variants, test)
+        times_us = time_graphs(folder, members, entry.flips, variants)
+        size = (folder / MODEL).stat().st_size
     return {
         "name": name,
         "parameters": sum(count_parameters(member.model) for member in members),
-        "epochs": round(made[0][1], 2),
-        "train_s": round(took, 1),
+        "minutes": minutes,
+        "epochs": round(trained[0][1], 2),
+        "train_s": round(train_s, 1),
         "verified_images": found["images"],
         "accuracy": found["onnx_accuracy"],
         "pytorch_accuracy": found["pytorch_accuracy"],
@@ -147,148 +229,139 @@ def row_of(name: str, entry: Entry, train: Split, test: Split, info: DataInfo, m
         "nodes": len(model.graph.node),
         "bytes_before": raw.ByteSize(),
         "bytes": size,
-        **{f"{backend}_us": value for backend, value in times.items()},
-        "processor": processor(),
-        "threads": cpu_threads(),
-        "versions": {name: environment()["versions"].get(name) for name in ("python", "torch", "onnxruntime-gpu")},
+        **times_us,
     }
 
 
-def images_per_s(members: Sequence[Checkpoint], flips: bool, images: Split) -> float:
-    """Of PyTorch, on all threads."""
-    model, probe = averaged(members, flips), 100
-    compute_logits(model, images.images[:probe])
-    began = time.perf_counter()
-    compute_logits(model, images.images[:probe])
-    return probe / (time.perf_counter() - began)
-
-
-def fitting(number: float, images: Split) -> int:
-    """At least a thousand, at most all."""
-    return min(len(images), max(int(number), 1000))
-
-
-def timed(bundle: Path, members: Sequence[Checkpoint], flips: bool, variants: Sequence[str]) -> dict[str, float]:
-    """Median microseconds of one image on one thread."""
+def time_graphs(
+    folder: Path, members: Sequence[Checkpoint], flips: bool, variants: Sequence[Variant]
+) -> dict[str, float]:
+    """Median microseconds of one image on one thread, as fields of a row."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    graphs = {"onnxruntime": bundle / MODEL} | {f"onnxruntime_{name}": bundle / variant_file(name) for name in variants}
-    calls: dict[str, Predict] = {"pytorch": pytorch(averaged(members, flips), "cpu")}
-    calls |= {backend: on_cpu(path, SessionChoice())(1) for backend, path in graphs.items()}
-    pixels = np.random.default_rng(0).integers(0, 256, (1, *members[0].data.problem.image_shape), np.uint8)
+    choice = SessionChoice()
+    calls: dict[str, Predict] = {
+        "pytorch_us": pytorch(averaged(members, flips), "cpu"),
+        "onnxruntime_us": on_cpu(folder / MODEL, choice)(1),
+    }
+    for variant in variants:
+        if variant.model:
+            graph = folder / variant_file(variant.name)
+            calls[f"onnxruntime_{variant.name}_us"] = on_cpu(graph, choice)(1)
+
+    shape = members[0].data.problem.image_shape
+    pixels = np.random.default_rng(0).integers(0, 256, (1, *shape), np.uint8)
     found = measure(calls, pixels, TIMED_S)
     torch.set_num_threads(threads)
     return {name: round(1e6 * percentile(found[name].times, 50), 1) for name in calls}
 
 
-def points(rows: Sequence[Mapping[str, Any]]) -> list[Shipped]:
-    several: list[Shipped] = []
+def draw(rows: Sequence[Row]) -> None:
+    points: list[Shipped] = []
     for row in rows:
-        several.append(Shipped(row["name"], "float32", row["onnxruntime_us"], row["accuracy"]))
+        points.append(Shipped(row["name"], "float32", row["onnxruntime_us"], row["accuracy"]))
         if row["int8_accuracy"] is not None:
-            several.append(Shipped(row["name"], "int8", row["onnxruntime_int8_us"], row["int8_accuracy"]))
-    return several
+            latency_us = row["onnxruntime_int8_us"]
+            points.append(Shipped(row["name"], "int8", latency_us, row["int8_accuracy"]))
+    plot_pareto(points, "one CPU thread", IMAGES / "pareto.png")
 
 
-def page(rows: Sequence[Mapping[str, Any]], minutes: float) -> str:
+def write_page(rows: Sequence[Row]) -> None:
     first = rows[0]
-    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items() if version)
-    lines = [
-        "# Every network, exported and verified",
-        "",
-        f"`python -m benchmarks.zoo --minutes {minutes:g}` on {first['processor']}, {first['threads']} threads; {versions}.",
-        f"Each was trained for about {minutes:g} minutes, so the large ones saw few images: what they reach in full is in",
-        f"[reports.md](reports.md). Where {FEWEST_STEPS} steps were too many, batch and rate are smaller. Verified: the bundle's",
-        "own checks, and the logits of so many test images against PyTorch's, at four batch sizes. Times: p50 of one image on one",
-        "thread, taken in turns. Nodes and size: as PyTorch's exporter leaves the graph, and as it ships (`export/fuse.py`).",
-        "",
-        "![Accuracy against latency](../images/pareto.png)",
-        "",
-        "| network | parameters | epochs | verified | differ by | test, % | int8, % | PyTorch, µs | ONNX | × | int8 | nodes | kB |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    # Rows of an older version do not say: they had one.
+    minutes = first.get("minutes", 1)
+    page = Page("Every network, exported and verified")
+    page.text(
+        f"""`python -m benchmarks.zoo --minutes {minutes:g}` on {first["processor"]},
+        {first["threads"]} threads; {versions_text(first)}. Each was trained for about {minutes:g}
+        minutes, so the large ones saw few images: what they reach in full is in
+        [reports.md](reports.md). Where {FEWEST_STEPS} steps were too many, batch and rate are
+        smaller. Verified: the bundle's own checks, and the logits of so many test images against
+        PyTorch's, at four batch sizes. Times: p50 of one image on one thread, taken in turns. Nodes
+        and size: as PyTorch's exporter leaves the graph, and as it ships
+        (`export/graph/fusing.py`)."""
+    )
+    page.image("Accuracy against latency", "pareto.png")
+    page.table(
+        "lrrrrrrrrrrrr",
+        "network | parameters | epochs | verified | differ by | test, % | int8, % | PyTorch, µs | "
+        "ONNX | × | int8 | nodes | kB",
+        [row_cells(row) for row in sorted(rows, key=lambda row: row["onnxruntime_us"])],
+    )
+    known = {row["name"] for row in rows}
+    missing = [name for name in ENTRIES if name not in known]
+    if missing:
+        page.text(f"Not run yet: {', '.join(missing)}.")
+    reasons = {row["name"]: row["int8_why_not"] for row in rows if row["int8_why_not"]}
+    if reasons:
+        page.text("Why there is no int8:")
+        page.items(f"{name}: {reason}." for name, reason in reasons.items())
+    page.write("zoo")
+
+
+def row_cells(row: Row) -> list[str]:
+    int8, int8_us = "–", "–"
+    if row["int8_accuracy"] is not None:
+        int8 = f"{100 * row['int8_accuracy']:.2f}"
+        int8_us = f"{row['onnxruntime_int8_us']:,.0f}"
+    return [
+        row["name"],
+        f"{row['parameters']:,}",
+        f"{row['epochs']:g}",
+        f"{row['verified_images']:,}",
+        f"{row['max_abs_diff']:.1e}",
+        f"{100 * row['accuracy']:.2f}",
+        int8,
+        f"{row['pytorch_us']:,.0f}",
+        f"{row['onnxruntime_us']:,.0f}",
+        f"{row['pytorch_us'] / row['onnxruntime_us']:.1f}",
+        int8_us,
+        f"{row['nodes_before']} → {row['nodes']}",
+        f"{row['bytes_before'] / 1000:,.0f} → {row['bytes'] / 1000:,.0f}",
     ]
-    for row in sorted(rows, key=lambda row: row["onnxruntime_us"]):
-        int8 = row["int8_accuracy"]
-        cells = (
-            row["name"],
-            f"{row['parameters']:,}",
-            f"{row['epochs']:g}",
-            f"{row['verified_images']:,}",
-            f"{row['max_abs_diff']:.1e}",
-            f"{100 * row['accuracy']:.2f}",
-            "–" if int8 is None else f"{100 * int8:.2f}",
-            f"{row['pytorch_us']:,.0f}",
-            f"{row['onnxruntime_us']:,.0f}",
-            f"{row['pytorch_us'] / row['onnxruntime_us']:.1f}",
-            "–" if int8 is None else f"{row['onnxruntime_int8_us']:,.0f}",
-            f"{row['nodes_before']} → {row['nodes']}",
-            f"{row['bytes_before'] / 1000:,.0f} → {row['bytes'] / 1000:,.0f}",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    if left := [name for name in entries() if name not in {row["name"] for row in rows}]:
-        lines += ["", f"Not run yet: {', '.join(left)}."]
-    why = {row["name"]: row["int8_why_not"] for row in rows if row["int8_why_not"]}
-    lines += ["", "Why there is no int8:", "", *(f"- {name}: {reason}." for name, reason in why.items())] if why else []
-    return "\n".join([*lines, ""])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Train, export, verify and time every network of the zoo.
-
-    Example: python -m benchmarks.zoo --only lenet airnet --minutes 1
-    """
-
-    minutes: float = 2.0
-    """Of training, each."""
-    only: tuple[str, ...] = ()
-    """Names; by default all."""
-    verify_only: bool = False
-    """Train for seconds, write nothing, and go on where one fails: exit code 1 then."""
-
-    def __post_init__(self) -> None:
-        check(self.minutes > 0, f"minutes={self.minutes}: it must be above 0")
-        for name in self.only:
-            check(name in entries(), f"only={name!r}: it must be one of {', '.join(entries())}")
+def summary(row: Row) -> str:
+    return (
+        f"{row['name']}: {row['verified_images']:,} images differ by at most "
+        f"{row['max_abs_diff']:.1e}, accuracy {row['accuracy']:.2%}, "
+        f"{row['onnxruntime_us']:,.0f} µs; {row['nodes_before']} → {row['nodes']} nodes"
+    )
 
 
 def main(options: Options) -> int:
-    console = Console(highlight=False, soft_wrap=True)
-    folder = find_data()
-    info = load_info(folder)
-    train, test = load_train(folder, info), load_test(folder, info)
-    minutes = 0.05 if options.verify_only else options.minutes
-    rows: list[dict[str, Any]] = read_json(ROWS) if ROWS.exists() and not options.verify_only else []
-    known = {row["name"] for row in rows}
-    chosen = {name: entry for name, entry in entries().items() if name in (options.only or entries()) and name not in known}
+    rows = Rows("zoo", "name")
+    where = {
+        **machine("torch", "onnxruntime-gpu"),
+        "processor": processor(),
+        "threads": cpu_threads(),
+    }
+    minutes = VERIFY_ONLY_MIN if options.verify_only else options.minutes
+    chosen = list(options.only or ENTRIES)
+    if not options.verify_only:
+        chosen = [name for name in chosen if not rows.measured(name)]
+
     failed: list[str] = []
-    with Progress(console=console) as progress:
-        task = progress.add_task("zoo", total=len(chosen))
-        for name, entry in chosen.items():
-            progress.update(task, description=name)
+    with Progress(console=CONSOLE) as progress:
+        for name in progress.track(chosen, description="zoo"):
             try:
-                row = row_of(name, entry, train, test, info, minutes)
+                row = measure_entry(name, ENTRIES[name], minutes)
             except Exception as error:
                 if not options.verify_only:
                     raise
                 failed.append(name)
-                console.print(f"[red]{name}[/]: {type(error).__name__}: {error}")
-            else:
-                console.print(
-                    f"{name}: {row['verified_images']:,} images differ by at most {row['max_abs_diff']:.1e}, accuracy "
-                    f"{row['accuracy']:.2%}, {row['onnxruntime_us']:,.0f} µs; {row['nodes_before']} → {row['nodes']} nodes"
-                )
-                rows.append(row)
-                if not options.verify_only:
-                    write_json(ROWS, rows)
-            progress.advance(task)
+                CONSOLE.print(f"{name}: {type(error).__name__}: {error}", markup=False)
+                continue
+            CONSOLE.print(summary(row))
+            if not options.verify_only:
+                rows.add(row | where)
+
     if failed:
-        console.print(f"not verified: {', '.join(failed)}")
+        CONSOLE.print(f"not verified: {', '.join(failed)}")
         return 1
     if not options.verify_only:
-        plot_pareto(points(rows), "one CPU thread", PICTURE)
-        write_atomic(RESULTS / "zoo.md", page(rows, minutes))
-        console.print(f"written: {RESULTS / 'zoo.md'}, {PICTURE}")
+        draw(rows.rows)
+        write_page(rows.rows)
     return 0
 
 

@@ -1,25 +1,18 @@
-"""`python -m cluster.train --recipe airnet-quick`: the same training as fmnist.train, as a DDP job under Ray Train."""
+"""`python -m cluster.train`: the training of fmnist.train as a DDP job under Ray Train."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
-import tyro
 from rich.console import Console
 
-from cluster.connect import cluster
-from cluster.job import fit, parse_workers, place
-from cluster.nodes import check_nodes
-from cluster.storage import open_storage
-from fmnist.board import FOLDER as BOARD
-from fmnist.checkpoint import describe, open_data, save_checkpoint
-from fmnist.cli import chosen, command, resumed_config, value_of
-from fmnist.config import TrainConfig
-from fmnist.data import NOT_NAMED, Source, load_train, split_train
-from fmnist.loop import check_batches
-from fmnist.models import build_model
-from fmnist.recipes import RECIPES
-from fmnist.run import is_complete, open_run, write_json
-from fmnist.summary import stage
+from cluster.placement import parse_workers
+from fmnist.cli import Flag, Presets, Topics, command
+from fmnist.config import TrainConfig, topic
+from fmnist.data.sources import NOT_NAMED, Source
+from fmnist.recipes import RECIPES, recipe_config
+from fmnist.runs.files import write_json
+from fmnist.runs.run_folder import is_complete, open_run, saved_config
+from fmnist.runs.summary import stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,73 +23,103 @@ class ClusterOptions:
     """
 
     recipe: str = "airnet-quick"
-    """Named config whose values are the defaults of the flags below: python -m fmnist.train --list-recipes shows them."""
+    """Named config whose values are the defaults of the flags below: python -m fmnist.train
+    --list-recipes shows them."""
     name: str | None = None
     """Name of the run folder, runs/NAME; by default the time."""
-    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Go on with runs/NAME, or with the newest run, after its last whole epoch."""
-    source: Annotated[Source, tyro.conf.arg(name="")] = NOT_NAMED
-    address: str | None = None
-    """Ray cluster to join: auto or HOST:6379, on one of its nodes; by default one is started on this machine."""
-    storage: str | None = None
-    """Where the run folder is kept: a folder that all nodes share, or s3://BUCKET/PREFIX; by default runs/, for one machine."""
-    workers: str = ""
-    """Processes: a number, or MIN:MAX to go on with fewer when machines leave and with more when they come. By default one for each
-    GPU, or for each node where there are none."""
-    gpus_per_worker: float | None = None
+    resume: Annotated[bool, Flag] = False
+    """Go on with runs/NAME, or with the newest training that is not complete, after its last whole
+    epoch."""
+    verbose: Annotated[bool, Flag] = False
+    """Show what Ray prints."""
+    address: str | None = topic("cluster", None)
+    """Ray cluster to join: auto or HOST:6379, on one of its nodes; by default one is started on
+    this machine."""
+    storage: str | None = topic("cluster", None)
+    """Where the run folder is kept: a folder that all nodes share, or s3://BUCKET/PREFIX. By
+    default runs/, for one machine."""
+    workers: str = topic("cluster", "")
+    """Processes: a number, or MIN:MAX to go on with fewer when machines leave and with more when
+    they come. By default one for each GPU, or for each node where there are none."""
+    gpus_per_worker: float | None = topic("cluster", None)
     """1 where there are GPUs; 0 trains on CPUs."""
-    verbose: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Let Ray say what it does."""
-    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
-    """What to train."""
+    source: Annotated[Source, Topics()] = NOT_NAMED
+    config: Annotated[TrainConfig, Topics()] = RECIPES["airnet-quick"].config
+
+    def __post_init__(self) -> None:
+        parse_workers(self.workers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterPreset:
+    """The flags that decide the defaults of the others."""
+
+    recipe: str = ""
+    name: str | None = None
+    resume: Annotated[bool, Flag] = False
+    storage: str | None = None
+
+
+def default_options(preset: ClusterPreset) -> ClusterOptions:
+    """The recipe's values, or those that the run to be resumed was started with."""
+    saved = None
+    if preset.resume and not preset.recipe:
+        from cluster.storage import open_storage  # here: PyTorch and PyArrow take seconds
+
+        saved = saved_config(open_storage(preset.storage).run_to_resume(preset.name, "training"))
+    if saved is not None:
+        return ClusterOptions(config=TrainConfig.from_dict(saved["train"]))
+    return ClusterOptions(config=recipe_config(preset.recipe or ClusterOptions.recipe))
 
 
 def main(options: ClusterOptions) -> None:
+    # Here: PyTorch and Ray take seconds to import, and --help does without.
+    from cluster.connect import cluster
+    from cluster.job import Request, fit
+    from cluster.nodes import check_nodes
+    from cluster.placement import place
+    from cluster.storage import open_storage
+    from fmnist.data.dataset import TrainingData, load_train, split_train
+    from fmnist.models import build_model
+    from fmnist.training.checkpoint import describe, open_data, save_checkpoint
+    from fmnist.training.loop import check_batches
+    from fmnist.training.tensorboard import FOLDER as BOARD
+
     console = Console(highlight=False, soft_wrap=True)
-    parse_workers(options.workers)
     storage = open_storage(options.storage)
-    resumed = storage.run_to_resume(options.name) if options.resume else None
+    resumed = storage.run_to_resume(options.name, "training") if options.resume else None
     if is_complete(resumed):
         console.print(f"{resumed} is complete: nothing to do")
         return
+
     folder, info = open_data(options.source, resumed)
     config, train, validation = split_train(options.config, load_train(folder, info))
+    data = TrainingData(train, validation, len(info.classes))
     build_model(config, info.problem)  # raises before Ray is started
+
     with cluster(options.address, verbose=options.verbose) as resources:
-        placement = place(resources, options.workers, options.gpus_per_worker, config.global_batch_size)
+        batch = config.global_batch_size
+        placement = place(resources, options.workers, options.gpus_per_worker, batch)
         check_batches(config, train)
         if options.address is not None:
             check_nodes(storage)
-        run = open_run(resumed.name if resumed else options.name, resume=options.resume, runs=storage.runs)
+
+        name = resumed.name if resumed else options.name
+        run = open_run(name, resume=options.resume, runs=storage.runs)
         with storage.mirrored(run, console.print):
             write_json(run / "config.json", describe(config, info))
             console.print(f"[bold]{run}[/]: {config.model} on {placement}, of {resources}")
+            request = Request(config, data, placement, storage.state(run), storage.marker(run))
             with stage(run, "train") as found:
-                trained = fit(
-                    config,
-                    train,
-                    validation,
-                    classes=len(info.classes),
-                    placement=placement,
-                    state=storage.state(run),
-                    seen=storage.marker(run),
-                    board=run / BOARD,
-                    title=config.model,
-                    console=console,
-                )
-                accuracy = trained.history[trained.kept_epoch - 1]["validation_accuracy"]
-                found |= {"validation_accuracy": accuracy, "config": trained.config.to_dict()}
-            metrics = {"validation_accuracy": accuracy, "epoch": trained.kept_epoch, "epochs": trained.history}
-            save_checkpoint(run / "best", trained.model, trained.config, info, metrics)
-    console.print(f"saved in {run / 'best'}; next: python -m fmnist.evaluate {run}, or python -m export.to_onnx {run}")
-
-
-def default_options() -> ClusterOptions:
-    """The recipe, or what the run to be resumed was started with."""
-    if (saved := resumed_config("--recipe", lambda name: open_storage(value_of("--storage")).run_to_resume(name))) is None:
-        return ClusterOptions(config=chosen("--recipe", RECIPES, ClusterOptions.recipe).config)
-    return ClusterOptions(config=TrainConfig.from_dict(saved["train"]))
+                result = fit(request, board=run / BOARD, title=config.model, console=console)
+                found["validation_accuracy"] = result.kept.validation_accuracy
+                found["config"] = result.config.to_dict()
+            save_checkpoint(run / "best", result.model, result.config, info, result.to_dict())
+    console.print(
+        f"saved in {run / 'best'}; "
+        f"next: python -m fmnist.evaluate {run}, or python -m export.to_onnx {run}"
+    )
 
 
 if __name__ == "__main__":
-    command(ClusterOptions, main, default_options)
+    command(ClusterOptions, main, presets=Presets(ClusterPreset, default_options))

@@ -1,8 +1,8 @@
-"""What each rank of a DDP job runs: the one training loop, with Ray Train's rank and world size."""
+"""What each rank of a DDP job runs: the one training session, with its rank and world size."""
 
 import os
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
@@ -15,15 +15,17 @@ import torch.distributed as dist
 from ray.train.torch.config import TorchConfig
 from ray.util.queue import Queue
 
-from cluster.nodes import check_here
+from cluster.messages import JobFailed, Message, Notice, WorkersStarted, encode
+from cluster.nodes import Requirements
 from cluster.ray_compat import BaseWorkerGroup, TorchBackend
 from cluster.storage import StateFile
 from fmnist.cli import NO_ACCESS, NO_ROOM
 from fmnist.config import TrainConfig
-from fmnist.data import Split
-from fmnist.device import set_threads
+from fmnist.data.dataset import Split, TrainingData
 from fmnist.errors import FailedError, InputError
-from fmnist.loop import WORST, DivergedError, train_epochs
+from fmnist.training.device import Rank, set_threads
+from fmnist.training.metrics import DivergedError, TrainingFailed
+from fmnist.training.session import TrainingResult, run_session
 
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
@@ -33,29 +35,32 @@ class Job:
     """All that a rank needs; the splits are references into Ray's object store."""
 
     config: TrainConfig
-    classes: int
     train: "ray.ObjectRef[Split]"
     validation: "ray.ObjectRef[Split] | None"
+    classes: int
     state: StateFile
-    versions: dict[str, str]
-    """The driver's, which the node's must be."""
-    seen: str | None
-    """A file in the storage that every node must see."""
+    requirements: Requirements
+    """What the worker's node must have."""
     progress: Queue | None
-    """Takes a kind and what there is to say, as plain values: the queue's own process need not import torch to hold them.
+    """Takes messages as plain dicts; None for a trial, whose reports go to Ray Tune."""
 
-    "start": epochs done and workers; "step": a StepReport's fields; "epoch": an EpochMetrics' fields; "tell": a line; "died": why
-    workers are started anew; "failed": what the user can mend; "broken": what no new attempt would mend.
-    None for a trial, whose reports go to Ray Tune.
-    """
-
-    def say(self, kind: str, what: Any) -> None:
+    def send(self, message: Message) -> None:
         if self.progress is not None:
-            self.progress.put_nowait((kind, what))
+            self.progress.put_nowait(encode(message))
+
+    def fetch_data(self) -> TrainingData:
+        """The splits, mapped from the object store of this node."""
+        validation = None
+        if self.validation is not None:
+            validation = ray.get(self.validation)
+        return TrainingData(ray.get(self.train), validation, self.classes)
 
 
 def own_interface() -> str | None:
-    """The network interface that has this node's address in Ray: what the host's name resolves to need not be it."""
+    """The network interface that has this node's address in Ray.
+
+    The host's name may resolve to another one.
+    """
     address = ray.util.get_node_ip_address()
     for name, addresses in psutil.net_if_addrs().items():
         if any(one.address == address for one in addresses):
@@ -66,12 +71,15 @@ def own_interface() -> str | None:
 def name_interface() -> None:
     """Tell gloo and NCCL which interface to use, unless the user has."""
     interface = own_interface()
+    if interface is None:
+        return
     for variable in INTERFACES:
-        if interface is not None:
-            os.environ.setdefault(variable, interface)
+        os.environ.setdefault(variable, interface)
 
 
 class Backend(TorchBackend):
+    """Ray Train's backend for PyTorch, with the network interface named before it connects."""
+
     def on_start(self, worker_group: BaseWorkerGroup, backend_config: TorchConfig) -> None:
         worker_group.execute(name_interface)
         super().on_start(worker_group, backend_config)
@@ -85,67 +93,86 @@ class Distributed(TorchConfig):
         return Backend
 
 
+@dataclass(frozen=True, slots=True)
+class SharedState:
+    """The job's state file, which rank 0 alone reads and writes.
+
+    Each rank reading it by itself might, over a network, meet different ones.
+    """
+
+    file: StateFile
+    rank: Rank
+    tell: Callable[[str], None]
+    """Takes a line when the storage does not answer."""
+
+    def load(self) -> dict[str, Any] | None:
+        state = self.file.load(self.tell) if self.rank.rank == 0 else None
+        if self.rank.world_size == 1:
+            return state
+
+        box = [state]
+        device = torch.device("cpu") if dist.get_backend() == "gloo" else None
+        dist.broadcast_object_list(box, src=0, device=device)
+        return box[0]
+
+    def save(self, state: dict[str, Any]) -> None:
+        if self.rank.rank == 0:
+            self.file.save(state, self.tell)
+
+
 def train_worker(loop_config: dict[str, Any]) -> None:
     """Train under Ray Train; after each epoch rank 0 saves the state to resume from.
 
-    What no new attempt would mend (a config that does not fit, a diverged training, a full disk) is told to the driver: Ray Train
-    would only try again.
+    A failure that a new attempt would meet again (a config that does not fit, a diverged training,
+    a full disk) is told to the driver: Ray Train would only try again.
     """
     job: Job = loop_config["job"]
     try:
         _train(job)
     except DivergedError as error:  # every rank meets it alike
         if ray.train.get_context().get_world_rank() == 0:
-            job.say("failed", str(error))
-        ray.train.report({"epoch": job.config.epochs, "validation_accuracy": WORST, "ended": f"diverged: {error}"})
+            job.send(JobFailed(str(error), bad_input=True))
+        ray.train.report(TrainingFailed(job.config.epochs, str(error), diverged=True).to_dict())
     except InputError as error:
-        job.say("failed", str(error))
+        job.send(JobFailed(str(error), bad_input=True))
         raise
     except FailedError as error:
-        job.say("broken", str(error))
+        job.send(JobFailed(str(error), bad_input=False))
         raise
     except OSError as error:
-        if (reason := (NO_ROOM | NO_ACCESS).get(error.errno or 0)) is not None:
+        reason = (NO_ROOM | NO_ACCESS).get(error.errno or 0)
+        if reason is not None:
             node = ray.util.get_node_ip_address()
-            job.say("broken", f"{job.state.place} cannot be written from node {node}: {reason}; make room")
+            line = f"{job.state.place} cannot be written from node {node}: {reason}; make room"
+            job.send(JobFailed(line, bad_input=False))
         raise
 
 
 def _train(job: Job) -> None:
-    context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
-    check_here(job.versions, job.seen)
+    job.requirements.check_here()
     set_threads(job.config)
+    context = ray.train.get_context()
+    rank = Rank(
+        ray.train.torch.get_device(),
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+    )
 
-    def say(kind: str, what: Any) -> None:
-        if rank == 0:
-            job.say(kind, what)
+    def send(message: Message) -> None:
+        if rank.rank == 0:
+            job.send(message)
 
-    resume = _shared(job.state.load(partial(say, "tell")) if rank == 0 else None, world_size)
-    history: list[dict[str, Any]] = resume["history"] if resume else []
-    say("start", {"epochs_done": len(history), "workers": world_size})
-    for metrics, state in train_epochs(
+    session = run_session(
         job.config,
-        ray.get(job.train),
-        None if job.validation is None else ray.get(job.validation),
-        classes=job.classes,
-        device=ray.train.torch.get_device(),
-        rank=rank,
-        world_size=world_size,
-        on_step=None if rank else (lambda report: say("step", asdict(report))),
-        resume=resume,
-    ):
-        history.append(metrics.to_dict() | {"ended": "", "kept_epoch": state.kept_epoch})
-        if rank == 0:
-            job.state.save(state.state_dict() | {"history": history}, partial(say, "tell"))
-        say("epoch", metrics.to_dict())
-        ray.train.report(history[-1])
-
-
-def _shared(state: dict[str, Any] | None, world_size: int) -> dict[str, Any] | None:
-    """Rank 0's state on every rank: each reading the file by itself might, over a network, meet different ones."""
-    if world_size == 1:
-        return state
-    box = [state]
-    dist.broadcast_object_list(box, src=0, device=torch.device("cpu") if dist.get_backend() == "gloo" else None)
-    return box[0]
+        job.fetch_data(),
+        rank,
+        SharedState(job.state, rank, tell=lambda line: send(Notice(line))),
+        on_start=lambda epochs_done: send(WorkersStarted(epochs_done, rank.world_size)),
+        on_step=send if rank.rank == 0 else None,
+    )
+    for event in session:
+        # The driver has heard of epochs of earlier sessions, and reads the result from the state.
+        if isinstance(event, TrainingResult) or event.replayed:
+            continue
+        send(event)
+        ray.train.report(event.to_dict())

@@ -1,12 +1,14 @@
-"""Predict with an exported model: `python client.py IMAGE…`. Needs onnxruntime, numpy and Pillow, nothing else.
+"""Predict with an exported model: `python client.py IMAGE…`.
 
-This file lies beside model.onnx and manifest.json; it checks the model's SHA-256 before it runs it.
+Needs onnxruntime, numpy and Pillow, nothing else. This file lies beside model.onnx and
+manifest.json; it checks the model's SHA-256 before it runs it.
 """
 
 import argparse
 import hashlib
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,23 @@ import numpy as np
 import onnxruntime as ort
 from PIL import Image
 
-from fmnist.photo import SUFFIXES, ImageError, open_image, to_pixels
+from fmnist.data.picture import SUFFIXES, ImageError, open_image, to_pixels
 
-TOP = 3
+# This file ships alone, so what it shares with the other rooms stands here, and they import it.
+INPUT = "pixels"
+OUTPUTS = ("logits", "probabilities")
 ABSOLUTE, RELATIVE = 1e-4, 1e-5
 """Logits of the golden samples may differ by ABSOLUTE + RELATIVE · the largest logit."""
+
+# As in export/bundle/layout.py, which must import no ONNX Runtime; a test compares them.
+MANIFEST = "manifest.json"
+GOLDEN = "golden.npz"
+
+TOP = 3
+"""Classes shown by default."""
+
+Likeliest = list[tuple[str, float]]
+"""Classes and their probabilities, the likeliest first."""
 
 
 class ClientError(ValueError):
@@ -37,37 +51,43 @@ class Client:
 
     def __init__(self, bundle: Path) -> None:
         try:
-            manifest = json.loads((bundle / "manifest.json").read_text())
-            model = (bundle / Path(manifest["model"]).name).read_bytes()  # a file of the bundle, whatever the manifest says
-            expected: str = manifest["files"][manifest["model"]]["sha256"]
-            labels, shape, session = manifest["labels"], manifest["input"][0]["shape"][1:], manifest.get("session") or {}
+            manifest = json.loads((bundle / MANIFEST).read_text())
+            # Only the name counts: a manifest must not lead to a file outside its bundle.
+            path = bundle / Path(manifest["model"]).name
+            model = path.read_bytes()
+            digest: str = manifest["files"][manifest["model"]]["sha256"]
+            session: dict[str, bool] = manifest.get("session") or {}
+
+            self.labels: list[str] = manifest["labels"]
+            self.shape: list[int] = manifest["input"][0]["shape"][1:]
             self.fit: str = manifest["data"]["fit"]
-            kinds = {type(label) for label in labels}, {type(size) for size in shape}, {type(on) for on in session.values()}
-            if kinds not in (({str}, {int}, {bool}), ({str}, {int}, set())) or len(shape) not in (2, 3):
-                raise TypeError("labels, shape or session")
-            self.labels: list[str] = labels
-            self.shape: list[int] = shape
+            check_types(self.labels, self.shape, session)
         except OSError as error:
             raise ClientError(f"{bundle} is not a whole bundle: {error}") from error
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise ClientError(f"{bundle / 'manifest.json'} is damaged or an older version's ({error!r}); export again") from error
-        digest = hashlib.sha256(model).hexdigest()
-        if digest != expected:
             raise ClientError(
-                f"{bundle / manifest['model']}: SHA-256 {digest[:12]}… is not the manifest's {expected[:12]}…; export it again"
-            )
+                f"{bundle / MANIFEST} is damaged or an older version's ({error!r}); export again"
+            ) from error
+
+        # The content that was checked is what runs: nobody can change the file in between.
+        check_hash(path, model, digest)
         options = session_options(session)
         self.session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """Probabilities (B, classes) float32 of uint8 images: (B, H, W) gray, or (B, 3, H, W) colour."""
-        return np.asarray(self.session.run(["probabilities"], {"pixels": pixels})[0])
-
-    def pixels(self, image: Image.Image, photo: bool | None = None) -> np.ndarray:
-        """One image as the model wants it, uint8 (H, W) gray or (3, H, W) colour.
+        """Probabilities (B, classes) float32 of uint8 images.
 
         Args:
-            photo: whether it is a photo of one thing on a plain ground; None decides by the data set: see `to_pixels`.
+            pixels: (B, H, W) gray, or (B, 3, H, W) colour.
+        """
+        return np.asarray(self.session.run([OUTPUTS[1]], {INPUT: pixels})[0])
+
+    def pixels(self, image: Image.Image, photo: bool | None = None) -> np.ndarray:
+        """One image as the model takes it, uint8 (H, W) gray or (3, H, W) colour.
+
+        Args:
+            photo: whether it is a photo of one thing on a plain ground; None decides by the data
+                set: see `to_pixels`.
 
         Raises:
             ImageError: a photo on which nothing can be found.
@@ -75,68 +95,129 @@ class Client:
         channels = 1 if len(self.shape) == 2 else self.shape[0]
         return to_pixels(image, size=self.shape[-1], channels=channels, fit=self.fit, photo=photo)
 
-    def top(self, image: Image.Image, count: int = TOP, photo: bool | None = None) -> list[tuple[str, float]]:
-        """The likeliest classes of one image, the likeliest first, with their probabilities; `photo` as in `pixels`."""
-        probabilities = self.probabilities(self.pixels(image, photo)[None])[0]
-        return [(self.labels[index], float(probabilities[index])) for index in np.argsort(-probabilities)[:count]]
+    def top(self, image: Image.Image, count: int = TOP, photo: bool | None = None) -> Likeliest:
+        """The likeliest classes of one image; `photo` as in `pixels`."""
+        batch = self.pixels(image, photo)[None]
+        return self.likeliest(self.probabilities(batch)[0], count)
+
+    def likeliest(self, probabilities: np.ndarray, count: int) -> Likeliest:
+        """The likeliest classes by an image's probabilities (classes,)."""
+        order = np.argsort(-probabilities)[:count]
+        return [(self.labels[index], float(probabilities[index])) for index in order]
 
 
-def session_options(chosen: dict[str, bool]) -> Any:
+def check_types(labels: Any, shape: Any, session: Any) -> None:
+    """Raise TypeError unless these parts of a manifest are of use: JSON may hold anything."""
+    # Types themselves, not isinstance: a bool would pass for a number.
+    kinds = [{type(label) for label in labels}, {type(size) for size in shape}]
+    option_kinds = {type(value) for value in session.values()}
+    if kinds != [{str}, {int}] or option_kinds - {bool} or len(shape) not in (2, 3):
+        raise TypeError("labels, shape or session")
+
+
+def check_hash(path: Path, content: bytes, expected: str) -> None:
+    """Raise ClientError unless a file's content has the manifest's SHA-256."""
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != expected:
+        raise ClientError(
+            f"{path}: SHA-256 {digest[:12]}… is not the manifest's {expected[:12]}…; "
+            "copy the bundle again, or export it again"
+        )
+
+
+def session_options(choice: dict[str, bool]) -> Any:
     """ONNX Runtime's options as the manifest has them; its defaults where it has none."""
-    options = ort.SessionOptions()
-    options.enable_cpu_mem_arena, options.enable_mem_pattern = chosen.get("arena", True), chosen.get("pattern", True)
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(chosen.get("spinning", True))))
+    spinning = choice.get("spinning", True)
+    layout = choice.get("layout", True)
     levels = ort.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if chosen.get("layout", True) else levels.ORT_ENABLE_EXTENDED
+
+    options = ort.SessionOptions()
+    options.enable_cpu_mem_arena = choice.get("arena", True)
+    options.enable_mem_pattern = choice.get("pattern", True)
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+    options.graph_optimization_level = (
+        levels.ORT_ENABLE_ALL if layout else levels.ORT_ENABLE_EXTENDED
+    )
     return options
 
 
 def check(bundle: Path) -> str:
-    """Hold every file against its hash, and the graph against the golden samples; give what was found, in a line.
+    """Compare every file with its hash, and the graph's answers with the golden samples.
+
+    Returns:
+        One line that says what was checked.
 
     Raises:
-        ClientError: a file is missing or was changed, or the answers are not those of the exported model.
+        ClientError: a file is missing or was changed, or the answers are not those of the exported
+            model.
     """
     client = Client(bundle)
-    files: dict[str, dict[str, str]] = json.loads((bundle / "manifest.json").read_text())["files"]
-    for name, known in files.items():
+    files: dict[str, dict[str, str]] = json.loads((bundle / MANIFEST).read_text())["files"]
+    for name, entry in files.items():
+        path = bundle / Path(name).name
         try:
-            digest = hashlib.sha256((bundle / Path(name).name).read_bytes()).hexdigest()
+            content = path.read_bytes()
         except OSError as error:
             raise ClientError(f"{bundle} is not a whole bundle: {error}") from error
-        if digest != known["sha256"]:
-            raise ClientError(
-                f"{bundle / name}: SHA-256 {digest[:12]}… is not the manifest's {known['sha256'][:12]}…; get it again"
-            )
-    with np.load(bundle / "golden.npz", allow_pickle=False) as golden:
+
+        check_hash(path, content, entry["sha256"])
+
+    # No pickle: loading one could run any code.
+    with np.load(bundle / GOLDEN, allow_pickle=False) as golden:
         pixels, expected = golden["pixels"], golden["logits"]
-    difference = float(np.abs(np.asarray(client.session.run(["logits"], {"pixels": pixels})[0]) - expected).max())
+    logits = np.asarray(client.session.run([OUTPUTS[0]], {INPUT: pixels})[0])
+    difference = float(np.abs(logits - expected).max())
     allowed = ABSOLUTE + RELATIVE * float(np.abs(expected).max())
+    # Not "difference > allowed", which is false of NaN.
     if not difference <= allowed:
-        raise ClientError(f"logits of the golden samples differ by up to {difference:.1e}; at most {allowed:.1e} is allowed")
-    return f"whole: {len(files)} files; logits of {len(pixels)} golden samples differ by at most {difference:.1e}"
+        raise ClientError(
+            f"logits of the golden samples differ by up to {difference:.1e}; "
+            f"at most {allowed:.1e} is allowed"
+        )
+    return (
+        f"whole: {len(files)} files; "
+        f"logits of {len(pixels)} golden samples differ by at most {difference:.1e}"
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Classify images with an exported model, by ONNX Runtime alone.")
-    parser.add_argument(
-        "images", nargs="*", metavar="IMAGE", help="image file of any size, made to look like those trained on; or a folder of them"
+    """The command line of client.py, to which export.predict adds two flags.
+
+    It is argparse, not tyro as in the other commands: the client must run where only onnxruntime,
+    NumPy and Pillow are installed.
+    """
+    parser = argparse.ArgumentParser(
+        description="Classify images with an exported model, with ONNX Runtime alone."
     )
-    parser.add_argument("--top", type=int, default=TOP, metavar="N", help="how many classes to show (default: %(default)s)")
-    parser.add_argument(
+    add = parser.add_argument
+    add(
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help="image file of any size, or a folder of them; each is fitted to the model's input",
+    )
+    add("--top", type=int, default=TOP, metavar="N", help="classes to show (default: %(default)s)")
+    add(
         "--photo",
         action=argparse.BooleanOptionalAction,
-        help="the images are photos of one thing on a plain ground: trim, shrink, sharpen, centre and negate them as the data set "
-        "was made (a colour model's are trimmed, shrunk and centred); --no-photo: only resize them and pad them with black; "
-        "by default whichever the model's own data needs, and nothing where an image has their very size and mode",
+        help=(
+            "the images are photos of one thing on a plain ground: trim, shrink, sharpen, centre "
+            "and negate them as the data set was made (for a colour model: trim, shrink and "
+            "centre); --no-photo: only resize them and pad them with black; by default whichever "
+            "the model's own data needs, and nothing where an image has its very size and mode"
+        ),
     )
-    parser.add_argument("--batch", type=int, default=64, metavar="N", help="images at once (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print a JSON list in place of a line for each image")
-    parser.add_argument("--check", action="store_true", help="check every file and the model's answers to the golden samples")
+    add("--batch", type=int, default=64, metavar="N", help="images at once (default: %(default)s)")
+    add("--json", action="store_true", help="print a JSON list in place of a line for each image")
+    add(
+        "--check",
+        action="store_true",
+        help="check every file, and the model's answers to the golden samples",
+    )
     return parser
 
 
-def image_files(names: list[str]) -> list[str]:
+def image_files(names: Sequence[str]) -> list[str]:
     """The files named; for a folder every image below it, in the order of their names.
 
     Raises:
@@ -147,21 +228,31 @@ def image_files(names: list[str]) -> list[str]:
         if not Path(name).is_dir():
             files.append(name)
             continue
-        inside = sorted(str(path) for path in Path(name).rglob("*") if path.suffix.lower() in SUFFIXES)
+
+        paths = Path(name).rglob("*")
+        inside = sorted(str(path) for path in paths if path.suffix.lower() in SUFFIXES)
         if not inside:
             raise ImageError(f"image={name!r}: the folder holds no image ({', '.join(SUFFIXES)})")
         files += inside
     return files
 
 
-def read_until(client: Client, files: list[str], photo: bool | None) -> tuple[list[np.ndarray], ImageError | None]:
-    """Image files as the model wants them, up to one that cannot be read, and what is wrong with that."""
+def read_pixels(
+    client: Client, files: Sequence[str], photo: bool | None
+) -> tuple[list[np.ndarray], ImageError | None]:
+    """Read image files up to the first that cannot be read.
+
+    Returns:
+        The pixels of each file before that one, and what is wrong with it; None if all were read.
+    """
     pixels: list[np.ndarray] = []
     for path in files:
         try:
             image = open_image(path)
         except ImageError as error:
             return pixels, error
+
+        # Its errors are about the picture, and do not know the file's name.
         try:
             pixels.append(client.pixels(image, photo))
         except ImageError as error:
@@ -169,34 +260,73 @@ def read_until(client: Client, files: list[str], photo: bool | None) -> tuple[li
     return pixels, None
 
 
+def predict_files(
+    client: Client, files: Sequence[str], *, batch: int, top: int, photo: bool | None
+) -> Iterator[tuple[str, Likeliest]]:
+    """Classify image files, `batch` at a time.
+
+    Yields:
+        Each file and its `top` likeliest classes.
+
+    Raises:
+        ImageError: a file cannot be read; the answers for those before it come first.
+    """
+    for start in range(0, len(files), batch):
+        names = files[start : start + batch]
+        pixels, failure = read_pixels(client, names, photo)
+        if pixels:
+            rows = client.probabilities(np.stack(pixels))
+            for path, row in zip(names[: len(pixels)], rows, strict=True):
+                yield path, client.likeliest(row, top)
+
+        if failure is not None:
+            raise failure
+
+
 def run(bundle: Path, parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    """What the command line asks for; the exit code: 2 if an image or the bundle cannot be used."""
+    """Do what the command line asks for.
+
+    Returns:
+        The exit code: 2 if an image or the bundle cannot be used.
+    """
     if not options.images and not options.check:
         parser.error("name an image, or --check")
     if options.batch < 1:
         parser.error(f"--batch {options.batch}: it must be at least 1")
+
     try:
         if options.check:
             print(check(bundle))
-        client, files = Client(bundle), image_files(options.images)
-        answers: list[dict[str, object]] = []
-        for start in range(0, len(files), options.batch):
-            batch = files[start : start + options.batch]
-            pixels, failed = read_until(client, batch, options.photo)
-            probabilities = client.probabilities(np.stack(pixels)) if pixels else []
-            for path, row in zip(batch, probabilities, strict=False):  # those before one that cannot be read
-                top = [(client.labels[index], float(row[index])) for index in np.argsort(-row)[: options.top]]
-                answers.append({"image": path, "top": [{"label": name, "probability": value} for name, value in top]})
-                if not options.json:
-                    print(f"{path}: {', '.join(f'{label} {probability:.1%}' for label, probability in top)}")
-            if failed:
-                raise failed
+
+        client = Client(bundle)
+        files = image_files(options.images)
+        answers = predict_files(
+            client, files, batch=options.batch, top=options.top, photo=options.photo
+        )
         if options.json:
-            print(json.dumps(answers, indent=1))
+            print_json(answers)
+        else:
+            print_lines(answers)
     except (ClientError, ImageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def print_lines(answers: Iterator[tuple[str, Likeliest]]) -> None:
+    """Print a line for each image, as soon as it is classified."""
+    for path, top in answers:
+        shares = ", ".join(f"{label} {probability:.1%}" for label, probability in top)
+        print(f"{path}: {shares}")
+
+
+def print_json(answers: Iterator[tuple[str, Likeliest]]) -> None:
+    """Print all answers as one list, and nothing if an image cannot be read."""
+    rows: list[dict[str, object]] = []
+    for path, top in answers:
+        labelled = [{"label": label, "probability": probability} for label, probability in top]
+        rows.append({"image": path, "top": labelled})
+    print(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

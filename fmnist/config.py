@@ -1,21 +1,54 @@
 """TrainConfig: every number that shapes a training run, and nothing else.
 
-It travels unchanged from the command line through the search space, the training loop and the checkpoint into the
-metadata of the ONNX file.
+It travels unchanged from the command line through the search space, the training loop and the
+checkpoint into the metadata of the ONNX file. This module imports errors.py alone: the names of
+networks, optimisers, schedules and initial weights are listed here as Literals, and a test holds
+each registry to its list.
 """
 
 import dataclasses
-import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
 from fmnist.errors import check, check_fields, check_known, one_of
 
+ModelName = Literal[
+    "airnet",
+    "alexnet",
+    "inception",
+    "lenet",
+    "lenet5",
+    "mycnn",
+    "mycnn_fixed",
+    "resnet18",
+    "resnet18_imagenet",
+    "resnet20",
+    "resnet34",
+    "resnet34_imagenet",
+    "threeconv",
+    "twoconv",
+    "twoconv_published",
+    "vgg16",
+    "vgg16_bn",
+    "vgg_like",
+    "vgg_like_weighted",
+    "wideresnet16",
+    "wideresnet28",
+]
+OptimizerName = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "muon"]
+ScheduleName = Literal["constant", "step", "cosine", "onecycle", "plateau"]
+InitName = Literal["pytorch", "xavier", "he", "normal"]
+Normalisation = Literal["standard", "unit", "mnist"]
+Watched = Literal["loss", "accuracy"]
+EraseFill = Literal["mean", "noise"]
+ClassWeighting = Literal["equal", "balanced"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 LARGEST = 2**16
-"""Channels, classes, or pixels on a side."""
+"""Largest number of channels or classes, and of pixels on a side."""
+SMALLEST_ERASED_AREA = 0.02
+"""Share of an image: the least that random erasing removes (Zhong et al., 2017)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +68,15 @@ class Problem:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Of one image's pixels: (H, W), or (3, H, W)."""
-        return (self.size, self.size) if self.channels == 1 else (self.channels, self.size, self.size)
+        """Shape of one image's pixels: (H, W), or (3, H, W)."""
+        if self.channels == 1:
+            return (self.size, self.size)
+        return (self.channels, self.size, self.size)
+
+
+def topic(name: str, default: Any) -> Any:
+    """A field of TrainConfig under a heading of `--help`."""
+    return field(default=default, metadata={"topic": name})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,167 +84,228 @@ class TrainConfig:
     """One training run.
 
     Raises:
-        InputError: a value is out of range; the message names the field, the value and what is allowed.
+        InputError: a value is out of range; the message names the field, the value and the range.
     """
 
-    model: str = "airnet"
+    # Network
+    model: str = topic("network", "airnet")
     """Network: python -m fmnist.train --list-models shows them."""
-    widths: tuple[int, ...] = ()
-    """Channels of each stage, as many as the network has stages; empty means the network's own."""
-    dropout: float | None = None
-    """Probability that a unit is dropped, in networks that have dropout; by default the network's own."""
-    init: str = "pytorch"
+    widths: tuple[int, ...] = topic("network", ())
+    """Channels of each stage, one number a stage; empty takes the network's own."""
+    dropout: float | None = topic("network", None)
+    """Probability that a unit is dropped, in networks with dropout; by default the network's
+    own."""
+    init: str = topic("network", "pytorch")
     """Initial weights: pytorch (its own defaults), xavier, he or normal."""
-    weights: str = ""
-    """File of weights to begin from (.safetensors or .pt), or imagenet; a last layer of other classes starts afresh."""
-    normalisation: Literal["standard", "unit", "mnist"] = "standard"
-    """Of the pixels: standard (mean 0 and deviation 1 over the training images), unit (0 to 1), or mnist (MNIST's mean and
-    deviation)."""
-    epochs: int = 10
+    weights: str = topic("network", "")
+    """Pretrained weights to start from: a file (.safetensors or .pt), or imagenet. A head for
+    another number of classes starts afresh."""
+
+    # Data
+    normalisation: Normalisation = topic("data", "standard")
+    """How pixels are normalised: standard (mean 0 and deviation 1 over the training images), unit
+    (0 to 1), or mnist (by MNIST's mean and deviation)."""
+    train_images: int = topic("data", 0)
+    """Train on this many images only, equally many of each class; 0 takes all that the split
+    leaves."""
+    validation_images: int | None = topic("data", None)
+    """Images held out of the training set for validation. By default a twelfth, which is 5,000 of
+    Fashion-MNIST's; 0 holds out none, and nothing can be selected."""
+    class_weights: ClassWeighting | tuple[float, ...] = topic("data", "equal")
+    """Weight of each class in the loss: equal, balanced (inverse to its share of the training
+    images), or one number for each class."""
+
+    # Optimiser
+    optimizer: str = topic("optimiser", "nesterov")
+    """sgd (no momentum), momentum, nesterov, adam, adamw or muon (orthogonalised kernels, the
+    rest by adamw)."""
+    lr: float = topic("optimiser", 0.3)
+    """Peak learning rate. Usual: 0.05 to 0.5 for sgd, momentum and nesterov at batch 512; 0.0005 to
+    0.01 for adam, adamw and muon."""
+    momentum: float = topic("optimiser", 0.9)
+    """Momentum of momentum, nesterov and muon; the others ignore it."""
+    weight_decay: float = topic("optimiser", 5e-4)
+    """L2 penalty on weight matrices and kernels (decoupled in adamw and muon); biases and batch
+    norm have none."""
+    global_batch_size: int = topic("optimiser", 512)
+    """Images per optimiser step, over all workers together. The last, incomplete batch of an
+    epoch is left out."""
+    label_smoothing: float = topic("optimiser", 0.1)
+    """Probability mass that is spread over all classes."""
+    ema: float = topic("optimiser", 0.0)
+    """Decay per step of the moving average of the weights that is evaluated and exported; 0
+    takes the last weights. Usual: 0.99 to 0.999, larger for longer runs."""
+
+    # Schedule
+    epochs: int = topic("schedule", 10)
     """Passes over the training images."""
-    global_batch_size: int = 512
-    """Images per optimiser step, over all workers together. The last, incomplete batch of an epoch is left out."""
-    optimizer: str = "nesterov"
-    """sgd (no momentum), momentum, nesterov, adam, adamw or muon (orthogonalised kernels, the rest by adamw)."""
-    lr: float = 0.3
-    """Peak learning rate. Usual: 0.05 to 0.5 for sgd, momentum and nesterov at batch 512; 0.0005 to 0.01 for adam, adamw, muon."""
-    momentum: float = 0.9
-    """Momentum of momentum, nesterov and muon; the others do not read it."""
-    weight_decay: float = 5e-4
-    """L2 penalty on weight matrices and kernels (decoupled in adamw and muon); biases and batch norm have none."""
-    schedule: str = "onecycle"
-    """After the warm-up: constant, step, cosine (to 0), onecycle (a straight line to 0) or plateau."""
-    warmup: float = 0.1
+    schedule: str = topic("schedule", "onecycle")
+    """Learning rate after the warm-up: constant, step, cosine (to 0), onecycle (a straight line
+    to 0) or plateau."""
+    warmup: float = topic("schedule", 0.1)
     """Share of all steps over which the learning rate rises from 0 to its peak."""
-    lr_factor: float = 0.1
-    """What step and plateau multiply the learning rate by."""
-    step_epochs: int = 10
-    """Epochs after each of which step lowers the learning rate."""
-    plateau_epochs: int = 3
-    """Epochs in a row without a better loss that plateau bears; one more lowers the learning rate."""
-    early_stopping: int = 0
-    """Stop after this many epochs in a row without a better validation loss, and keep the best epoch's weights; 0 never stops."""
-    watch: Literal["loss", "accuracy"] = "loss"
+    lr_factor: float = topic("schedule", 0.1)
+    """Factor by which step and plateau multiply the learning rate."""
+    step_epochs: int = topic("schedule", 10)
+    """Epochs between two drops of the step schedule."""
+    plateau_epochs: int = topic("schedule", 3)
+    """Epochs without improvement before plateau drops the learning rate (patience)."""
+    early_stopping: int = topic("schedule", 0)
+    """Stop after this many epochs without improvement on the validation images, and keep the best
+    epoch's weights; 0 never stops early."""
+    watch: Watched = topic("schedule", "loss")
     """What plateau and early stopping watch on the validation images."""
-    ema: float = 0.0
-    """Decay per step of the moving average of the weights that is evaluated and exported; 0 takes the last weights. Usual: 0.99
-    to 0.999, the larger the longer the run."""
-    label_smoothing: float = 0.1
-    """Probability mass spread over all classes."""
-    class_weights: Literal["equal", "balanced"] | tuple[float, ...] = "equal"
-    """Of each class in the loss: equal, balanced (by the inverse of its share of the training images), or one number each."""
-    flip: bool = True
+    early_epochs: int = topic("schedule", 0)
+    """For the first rungs of a search: this many epochs at the start see a share of the images
+    only, another share each time. The winner is trained without."""
+    early_share: float = topic("schedule", 1.0)
+    """That share. A small share favours networks that learn fast over those that end up good."""
+
+    # Augmentation
+    flip: bool = topic("augmentation", True)
     """Mirror half of the training images left to right, and in the next epoch the other half."""
-    shift: int = 2
-    """Move each training image by up to this many pixels in each direction; the border is background."""
-    rotate: float = 0.0
+    shift: int = topic("augmentation", 2)
+    """Move each training image by up to this many pixels in each direction; the border is
+    background."""
+    rotate: float = topic("augmentation", 0.0)
     """Turn each training image by up to this many degrees either way."""
-    scale: float = 0.0
+    scale: float = topic("augmentation", 0.0)
     """Enlarge or shrink each training image by up to this share: 0.1 means 0.9 to 1.1 times."""
-    erase: float = 0.0
+    erase: float = topic("augmentation", 0.0)
     """Share of training images in which a random rectangle is erased (Zhong et al., 2017)."""
-    erase_area: float = 0.4
+    erase_area: float = topic("augmentation", 0.4)
     """Largest share of an image that is erased; the smallest is 0.02."""
-    erase_fill: Literal["mean", "noise"] = "mean"
-    """What the rectangle is filled with: the training pixels' mean, or noise of their mean and deviation."""
-    cutmix: float = 0.0
-    """Share of training images in which a square comes from another image, and as much of the label (CutMix, Yun et al., 2019)."""
-    train_images: int = 0
-    """Train on this many images only, equally many of each class; 0 means all that the split leaves."""
-    early_epochs: int = 0
-    """So many epochs at the start see a share of the images only, others each time: cheap first rungs for a search, whose winner is
-    trained without. The schedule goes by epochs all the same."""
-    early_share: float = 1.0
-    """That share. The smaller, the more the accuracy after the early epochs favours what learns fast over what ends up good."""
-    validation_images: int | None = None
-    """Images held out of the training set to choose by; by default a twelfth, which is 5,000 of Fashion-MNIST's; 0 holds out none
-    and chooses nothing."""
-    seed: int = 0
-    """Seed of the initial weights, of the order of images and of augmentation. The split has its own, fixed one."""
-    precision: Precision = "auto"
-    """bf16 runs the network under bfloat16 autocast; auto takes it where the device computes in bfloat16."""
-    channels_last: bool = True
+    erase_fill: EraseFill = topic("augmentation", "mean")
+    """What fills the rectangle: the training pixels' mean, or noise of their mean and deviation."""
+    cutmix: float = topic("augmentation", 0.0)
+    """Share of training images that get a square, and the matching part of the label, from another
+    image (CutMix, Yun et al., 2019)."""
+
+    # Run
+    seed: int = topic("run", 0)
+    """Seed of the initial weights, the order of images and augmentation. The split's seed is
+    fixed."""
+    precision: Precision = topic("run", "auto")
+    """bf16 runs the network under bfloat16 autocast; auto takes it where the hardware computes in
+    bfloat16."""
+    channels_last: bool = topic("run", True)
     """Keep feature maps in NHWC order: faster for convolutions on CPU and GPU alike."""
-    sync_batch_norm: bool = True
-    """With several workers, batch norm takes its statistics over the whole global batch, so that their number changes nothing;
-    off, each worker normalises by its own share: faster, and noisier the smaller the share."""
-    compile: bool = False
-    """Compile the network with torch.compile, on a GPU into CUDA graphs: worth its minute of start-up there, for long runs."""
-    threads: int = 0
-    """CPU threads of the training process; 0 means all it may use."""
+    sync_batch_norm: bool = topic("run", True)
+    """With several workers, take batch norm's statistics over the whole global batch, so that their
+    number changes nothing. Off, each worker normalises by its own share: faster, and noisier."""
+    compile: bool = topic("run", False)
+    """Compile the network with torch.compile, on a GPU into CUDA graphs: worth its minute of
+    start-up there, for long runs."""
+    threads: int = topic("run", 0)
+    """CPU threads of the training process; 0 takes all it may use."""
 
     def __post_init__(self) -> None:
-        from fmnist.initial import INITS  # here: these modules import this one
-        from fmnist.models import MODELS
-        from fmnist.optim import OPTIMIZERS, SCHEDULES
-
-        one_of("model", self.model, MODELS)
-        one_of("optimizer", self.optimizer, OPTIMIZERS)
-        one_of("schedule", self.schedule, SCHEDULES)
-        one_of("init", self.init, INITS)
-        one_of("precision", self.precision, get_args(Precision))
-        one_of("normalisation", self.normalisation, ("standard", "unit", "mnist"))
-        one_of("watch", self.watch, ("loss", "accuracy"))
-        one_of("erase_fill", self.erase_fill, ("mean", "noise"))
+        self._check_names()
         object.__setattr__(self, "widths", tuple(self.widths))
-        check(all(1 <= width <= LARGEST for width in self.widths), f"widths={self.widths}: each must be from 1 to {LARGEST:,}")
         self._check_class_weights()
-        at_least = {"global_batch_size": 2, "epochs": 1, "step_epochs": 1}
-        for field in (
-            "validation_images",
-            "train_images",
-            "shift",
-            "plateau_epochs",
-            "early_stopping",
-            "early_epochs",
-            "seed",
-            "threads",
-        ):
-            at_least[field] = 0
-        for field, low in at_least.items():
-            value = getattr(self, field)
-            check(value is None or value >= low, f"{field}={value}: it must be at least {low}")
-        check(math.isfinite(self.lr) and self.lr > 0, f"lr={self.lr}: it must be a finite number above 0")
-        check(0 < self.lr_factor < 1, f"lr_factor={self.lr_factor}: it must be between 0 and 1")
-        for field in ("momentum", "label_smoothing", "ema", "scale"):
-            check(0 <= getattr(self, field) < 1, f"{field}={getattr(self, field)}: it must be from 0 to below 1")
-        for field in ("warmup", "erase", "cutmix"):
-            check(0 <= getattr(self, field) <= 1, f"{field}={getattr(self, field)}: it must be from 0 to 1")
-        check(0 < self.early_share <= 1, f"early_share={self.early_share}: it must be above 0 and at most 1")
-        check(self.dropout is None or 0 <= self.dropout < 1, f"dropout={self.dropout}: it must be from 0 to below 1")
-        check(0 <= self.rotate <= 180, f"rotate={self.rotate}: it must be from 0 to 180 degrees")
-        check(0.02 <= self.erase_area <= 1, f"erase_area={self.erase_area}: it must be from 0.02 to 1")
-        check(self.weight_decay >= 0, f"weight_decay={self.weight_decay}: it must be at least 0")
-        watched = self.validation_images != 0 or not self.early_stopping
-        check(watched, f"early_stopping={self.early_stopping}: it watches validation images, but validation_images=0")
+        self._check_counts()
+        self._check_numbers()
+        if self.early_stopping:
+            check(
+                self.validation_images != 0,
+                f"early_stopping={self.early_stopping}: it watches validation images, "
+                "but validation_images=0",
+            )
+
+    def _check_names(self) -> None:
+        one_of("model", self.model, get_args(ModelName))
+        one_of("optimizer", self.optimizer, get_args(OptimizerName))
+        one_of("schedule", self.schedule, get_args(ScheduleName))
+        one_of("init", self.init, get_args(InitName))
+        one_of("precision", self.precision, get_args(Precision))
+        one_of("normalisation", self.normalisation, get_args(Normalisation))
+        one_of("watch", self.watch, get_args(Watched))
+        one_of("erase_fill", self.erase_fill, get_args(EraseFill))
 
     def _check_class_weights(self) -> None:
         weights = self.class_weights
         if isinstance(weights, str):
-            one_of("class_weights", weights, ("equal", "balanced"))
+            one_of("class_weights", weights, get_args(ClassWeighting))
             return
+
         object.__setattr__(self, "class_weights", tuple(weights))
-        fine = bool(weights) and all(math.isfinite(weight) and weight > 0 for weight in weights)
-        check(fine, f"class_weights={tuple(weights)}: equal, balanced, or a number above 0 for each class")
+        positive = all(math.isfinite(weight) and weight > 0 for weight in weights)
+        check(
+            bool(weights) and positive,
+            f"class_weights={tuple(weights)}: equal, balanced, or a number above 0 for each class",
+        )
+
+    def _check_counts(self) -> None:
+        for width in self.widths:
+            check(
+                1 <= width <= LARGEST,
+                f"widths={self.widths}: each must be from 1 to {LARGEST:,}",
+            )
+        self._check_at_least(2, "global_batch_size")
+        self._check_at_least(1, "epochs", "step_epochs")
+        self._check_at_least(0, "train_images", "shift", "plateau_epochs", "early_stopping")
+        self._check_at_least(0, "early_epochs", "seed", "threads")
+        if self.validation_images is not None:
+            self._check_at_least(0, "validation_images")
+
+    def _check_at_least(self, low: int, *fields: str) -> None:
+        for name in fields:
+            value = getattr(self, name)
+            check(value >= low, f"{name}={value}: it must be at least {low}")
+
+    def _check_numbers(self) -> None:
+        finite = math.isfinite(self.lr)
+        check(finite and self.lr > 0, f"lr={self.lr}: it must be a finite number above 0")
+        check(0 < self.lr_factor < 1, f"lr_factor={self.lr_factor}: it must be between 0 and 1")
+
+        for name in ("momentum", "label_smoothing", "ema", "scale"):
+            value = getattr(self, name)
+            check(0 <= value < 1, f"{name}={value}: it must be from 0 to below 1")
+        for name in ("warmup", "erase", "cutmix"):
+            value = getattr(self, name)
+            check(0 <= value <= 1, f"{name}={value}: it must be from 0 to 1")
+        if self.dropout is not None:
+            in_range = 0 <= self.dropout < 1
+            check(in_range, f"dropout={self.dropout}: it must be from 0 to below 1")
+
+        share, area = self.early_share, self.erase_area
+        check(0 < share <= 1, f"early_share={share}: it must be above 0 and at most 1")
+        check(0 <= self.rotate <= 180, f"rotate={self.rotate}: it must be from 0 to 180 degrees")
+        check(
+            SMALLEST_ERASED_AREA <= area <= 1,
+            f"erase_area={area}: it must be from {SMALLEST_ERASED_AREA} to 1",
+        )
+        check(self.weight_decay >= 0, f"weight_decay={self.weight_decay}: it must be at least 0")
+
+    @property
+    def network_name(self) -> str:
+        """The network and its widths: "airnet 24-64-128"."""
+        widths = "-".join(map(str, self.widths))
+        return f"{self.model} {widths}".rstrip()
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with `changes`, checked anew. Raises InputError on an unknown field."""
+        """Copy with `changes`, checked anew. Raises InputError on an unknown field."""
         check_known(type(self).__name__, changes, field_names(type(self)))
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON types only: `from_dict` of it is an equal config."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()}
+        """Fields as JSON types; `from_dict` turns them into an equal config."""
+        values = dataclasses.asdict(self)
+        for name, value in values.items():
+            if isinstance(value, tuple):
+                values[name] = list(value)
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Raises InputError on an unknown key, or a value of another type or out of range."""
+        """Config of a dict as `to_dict` gives it.
+
+        Raises:
+            InputError: a key is unknown, or a value is of another type or out of range.
+        """
         check_fields(cls.__name__, values, cls)
         return cls(**values)
 
-    def to_json(self) -> str:
-        return json.dumps(self.to_dict(), sort_keys=True)
-
 
 def field_names(cls: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(cls)]
+    return [one.name for one in dataclasses.fields(cls)]

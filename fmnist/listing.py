@@ -1,4 +1,4 @@
-"""What there is to choose from: --list-models, --list-recipes."""
+"""Tables of what there is to choose from: --list-models, --list-recipes."""
 
 from collections.abc import Callable
 
@@ -6,32 +6,52 @@ from rich.console import Console
 from rich.table import Table
 
 from fmnist.config import Problem, TrainConfig
-from fmnist.models import MODELS, build_model, count_parameters
+from fmnist.models import MODELS, build_model, builder_of, count_parameters
 from fmnist.recipes import RECIPES
 
 
 def list_models(console: Console) -> None:
-    table = Table("network", "parameters", "what it is", box=None, title="--model NAME", title_justify="left", pad_edge=False)
-    table.columns[1].justify = "right"
-    for name, build in MODELS.items():
+    """Print the networks, their size for Fashion-MNIST, and a line on each."""
+    table = Table(box=None, pad_edge=False, title="--model NAME", title_justify="left")
+    table.add_column("network", no_wrap=True)
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("what it is")
+
+    for name in MODELS:
+        # Built to count its parameters; all take under a second.
         model = build_model(TrainConfig(model=name), Problem(classes=10))
-        about = (build.__doc__ or "").strip().split("\n")[0]
+        docstring = builder_of(name).__doc__ or ""
+        about = docstring.strip().partition("\n")[0]
+
         table.add_row(name, f"{count_parameters(model):,}", about)
+
     console.print(table)
 
 
 def list_recipes(console: Console) -> None:
-    table = Table("recipe", "what for", "config", box=None, title="--recipe NAME", title_justify="left", pad_edge=False)
+    """Print the recipes, what each is for, and the most important values."""
+    table = Table(box=None, pad_edge=False, title="--recipe NAME", title_justify="left")
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("what for")
+    table.add_column("config")
+
     for name, recipe in RECIPES.items():
+        about = recipe.about
+        if recipe.report is not None:
+            about = f"report {recipe.report}: {about}"
+
         config = recipe.config
-        shown = f"{config.model}, {config.optimizer} lr {config.lr:g}, {config.schedule}, {config.epochs} epochs of batches of "
-        about = f"report {recipe.report}: {recipe.about}" if recipe.report else recipe.about
-        table.add_row(name, about, f"{shown}{config.global_batch_size}")
+        values = (
+            f"{config.model}, {config.optimizer} lr {config.lr:g}, {config.schedule}, "
+            f"{config.epochs} epochs of batches of {config.global_batch_size}"
+        )
+        table.add_row(name, about, values)
+
     console.print(table)
 
 
 def show(wanted: dict[Callable[[Console], None], bool]) -> bool:
-    """Print the lists that were asked for; say whether there was one."""
+    """Print the lists that were asked for; tell whether there was one."""
     console = Console()
     for print_list, asked in wanted.items():
         if asked:

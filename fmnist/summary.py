@@ -1,161 +1,102 @@
-"""What each stage adds to a run's summary.json, and the panel that closes a run: `python -m fmnist.summary [RUN]`."""
+"""`python -m fmnist.summary [RUN]`: the panel that closes a run."""
 
-import threading
-import time
 from collections import defaultdict
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import psutil
-import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from fmnist.cli import command
+from fmnist.cli import Positional, command
 from fmnist.errors import check
-from fmnist.lock import hold
-from fmnist.run import find_run, read_json, write_json
+from fmnist.runs.run_folder import find_run
+from fmnist.runs.summary import SUMMARY, read_summary
 
-SUMMARY = "summary.json"
-SUMMARY_VERSION = 1
-SAMPLE_EVERY_S = 2.0
-
-
-def read_summary(run: Path) -> dict[str, Any]:
-    """What a run found so far. Raises InputError if the file is damaged or another version's."""
-    path = run / SUMMARY
-    summary = read_json(path)
-    remedy = f"move {path} away, and run the stages whose figures you need again"
-    check(isinstance(summary, dict), f"{path} does not hold an object; {remedy}")
-    version = summary.get("version")
-    check(version == SUMMARY_VERSION, f"{path} has version {version!r}, this is fmnist's {SUMMARY_VERSION}; {remedy}")
-    shapes = {"seconds": dict, "peak_memory_mb": int, "config": dict, "latency_p50_us": dict}
-    for key, kind in shapes.items():
-        check(
-            key not in summary or isinstance(summary[key], kind),
-            f"{path}: {key}={summary.get(key)!r} is no {kind.__name__}; {remedy}",
-        )
-    return summary
-
-
-def record(run: Path, stage: str, seconds: float, peak_memory_mb: float, found: dict[str, Any]) -> None:
-    """Merge what `stage` found into the run's summary."""
-    summary: dict[str, Any] = {"version": SUMMARY_VERSION}
-    summary |= (read_summary(run) if (run / SUMMARY).exists() else {}) | found
-    summary["seconds"] = summary.get("seconds", {}) | {stage: round(seconds, 2)}
-    summary["peak_memory_mb"] = max(summary.get("peak_memory_mb", 0), round(peak_memory_mb))
-    write_json(run / SUMMARY, summary)
-
-
-@contextmanager
-def stage(run: Path, name: str) -> Generator[dict[str, Any]]:
-    """Lock the run, time a stage and watch its memory; what it puts into the dict given is recorded if it ends well."""
-    hold(run)
-    if (run / SUMMARY).exists():
-        read_summary(run)  # before the work, which a damaged summary would make vain
-    found: dict[str, Any] = {}
-    started = time.perf_counter()
-    with peak_memory() as peak:
-        yield found
-    record(run, name, time.perf_counter() - started, max(peak), found)
-
-
-@contextmanager
-def peak_memory() -> Generator[list[float]]:
-    """Samples of `memory_mb`, a new one every few seconds."""
-    samples: list[float] = [memory_mb()]
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(SAMPLE_EVERY_S):
-            samples.append(memory_mb())
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield samples
-    finally:
-        done.set()
-        watcher.join()
-        samples.append(memory_mb())
-
-
-def memory_mb() -> float:
-    """Memory of this process and all below it; pages that they share count once (PSS)."""
-    total = 0
-    this = psutil.Process()
-    for process in (this, *this.children(recursive=True)):
-        try:
-            memory = process.memory_full_info()
-            total += getattr(memory, "pss", memory.uss)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return total / 2**20
+OWN_FILES = {"weights": "best/model.safetensors", "figures": "figures"}
+"""Files that any run may have; stages add theirs (see fmnist.runs.summary)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SummaryOptions:
     """Show what a run found."""
 
-    run: Annotated[str | None, tyro.conf.Positional] = None
-    """Run folder; by default the newest run."""
+    run: Annotated[str | None, Positional] = None
+    """Run folder; by default the newest run that has a summary."""
 
 
 def main(options: SummaryOptions) -> None:
-    run = find_run(options.run)
-    check((run / SUMMARY).exists(), f"run={str(run)!r}: it has no {SUMMARY} yet; let its first stage finish")
+    run = find_run(options.run, suits=has_summary, with_what="a summary")
+    check(has_summary(run), f"run={str(run)!r}: it has no {SUMMARY}; let its first stage finish")
     Console().print(closing_panel(run, read_summary(run)))
 
 
+def has_summary(run: Path) -> bool:
+    return (run / SUMMARY).exists()
+
+
 def closing_panel(run: Path, summary: dict[str, Any]) -> Panel:
-    """Best config, accuracies, parity, latency against PyTorch, and where everything is; what is not done yet is left out."""
+    """Best config, accuracies, what the stages added, time, memory and files.
+
+    What is not done yet is left out.
+    """
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
-    table.add_column()
-    for name, text in _rows(run, summary):
-        table.add_row(name, text)
-    return Panel(table, title=f"[bold]{run}[/]", title_align="left", border_style="green", expand=False)
+    table.add_column(overflow="fold")
+    for title, text in _rows(run, summary):
+        table.add_row(escape(title), text)
+    name = f"[bold]{escape(str(run))}[/]"
+    return Panel(table, title=name, title_align="left", border_style="green", expand=False)
 
 
 def _rows(run: Path, summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Titles and lines of markup."""
     if "config" in summary:
-        config = defaultdict(lambda: "?", summary["config"])  # not a TrainConfig, for which PyTorch would be imported
-        network = f"{config['model']} {'-'.join(map(str, config['widths']))}".strip()
-        yield "best config", f"{network}, {config['optimizer']}, lr {config['lr']}, batch {config['global_batch_size']}"
-        shape = f"{config['schedule']}, weight decay {config['weight_decay']}, shift {config['shift']}, erase {config['erase']}"
-        yield "", f"{shape}, {config['epochs']} epochs"
-    if summary.get("validation_accuracy") is not None:
-        trial = f" (of the trial, on {summary['trial_images']:,} images)" if "trial_images" in summary else ""
-        yield "validation", f"{summary['validation_accuracy']:.2%}{trial}"
-    if "test_accuracy" in summary:
-        yield "test", f"[bold green]{summary['test_accuracy']:.2%}[/] of {summary['test_images']:,} images, read once"
-    if "parity_max_abs_diff" in summary:
-        difference, allowed = summary["parity_max_abs_diff"], summary["parity_tolerance"]
-        accuracy = f"test {summary['onnx_test_accuracy']:.2%}"
-        yield "parity", f"ONNX logits within {difference:.1e} of PyTorch's ({allowed:.1e} allowed), {accuracy}"
-    latency = summary.get("latency_p50_us", {})
-    if "pytorch" in latency:
-        eager, served = latency["pytorch"], latency["onnxruntime"]
-        ratio = f"{eager / served:.1f}× (batch 1, {summary['latency_setting']})"
-        yield "latency p50", f"ONNX Runtime {served:,.0f} µs, PyTorch {eager:,.0f} µs: {ratio}"
+        yield from _config_rows(summary["config"])
+    yield from _accuracy_rows(summary)
+    for title, text in summary.get("panel", {}).items():
+        yield title, escape(text)
+
     seconds = summary.get("seconds", {})
     stages = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
-    yield "time", f"{sum(seconds.values()) / 60:.1f} min: {stages}"
+    yield "time", f"{sum(seconds.values()) / 60:.1f} min: {escape(stages)}"
     yield "peak memory", f"{summary.get('peak_memory_mb', 0):,} MB"
-    places = {
-        "model": run / "export/model.onnx",
-        "weights": run / "best/model.safetensors",
-        "figures": run / "figures",
-        "trials": run / "search/trials.jsonl",
-        "report": run / "report.html",
-    }
-    for name, path in places.items():
-        if path.exists():
-            yield name, str(path)
+
+    files = OWN_FILES | summary.get("files", {})
+    for title, path in files.items():
+        if (run / path).exists():
+            yield title, escape(str(run / path))
+
+
+def _config_rows(saved: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    # Not a TrainConfig, which refuses the fields of another version.
+    config = defaultdict(lambda: "?", saved)
+    widths = "-".join(map(str, config["widths"]))
+    network = f"{config['model']} {widths}".strip()
+    yield (
+        "best config",
+        f"{network}, {config['optimizer']}, lr {config['lr']}, batch {config['global_batch_size']}",
+    )
+    yield (
+        "",
+        f"{config['schedule']}, weight decay {config['weight_decay']}, shift {config['shift']}, "
+        f"erase {config['erase']}, {config['epochs']} epochs",
+    )
+
+
+def _accuracy_rows(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if summary.get("validation_accuracy") is not None:
+        trial = ""
+        if "trial_images" in summary:
+            trial = f" (of the trial, on {summary['trial_images']:,} images)"
+        yield "validation", f"{summary['validation_accuracy']:.2%}{trial}"
+
+    if "test_accuracy" in summary:
+        accuracy = f"[bold green]{summary['test_accuracy']:.2%}[/]"
+        yield "test", f"{accuracy} of {summary['test_images']:,} images, read once"
 
 
 if __name__ == "__main__":

@@ -1,34 +1,21 @@
-"""`python -m fmnist.train --recipe airnet-quick`: train in this process, without Ray, and leave a run folder."""
+"""`python -m fmnist.train`: train one network in this process, without Ray."""
 
-import math
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import torch
-import tyro
 from rich.console import Console
 
-from fmnist.augment import Augmentation, ImageTable
-from fmnist.board import FOLDER as BOARD
-from fmnist.board import Board
-from fmnist.checkpoint import describe, load_state, open_data, save_checkpoint, save_state
-from fmnist.cli import chosen, command, resumed_config
+from fmnist.cli import Flag, Presets, Topics, command, plural
 from fmnist.config import TrainConfig
-from fmnist.data import NOT_NAMED, DataInfo, Source, Split, load_train, pixel_statistics, split_train
-from fmnist.device import default_device, resolve, set_threads
-from fmnist.errors import InputError
-from fmnist.listing import list_models, list_recipes, show
-from fmnist.loop import DivergedError, check_batches, start_training, train_epochs
-from fmnist.models import count_parameters
-from fmnist.plan import measure_speed
-from fmnist.progress import TrainingBar
-from fmnist.recipes import RECIPES
-from fmnist.run import is_complete, open_run, run_to_resume, write_json
-from fmnist.summary import stage
+from fmnist.data.info import DataInfo
+from fmnist.data.sources import NOT_NAMED, Source
+from fmnist.recipes import RECIPES, recipe_config
+from fmnist.runs.run_folder import is_complete, open_run, run_to_resume, saved_config
+from fmnist.runs.summary import stage
 
-STATE_FILE = "last.pt"
+if TYPE_CHECKING:
+    from fmnist.data.dataset import TrainingData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,22 +29,48 @@ class TrainOptions:
     """Named config whose values are the defaults of the flags below: --list-recipes shows them."""
     name: str | None = None
     """Name of the run folder, runs/NAME; by default the time."""
-    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Go on with runs/NAME, or with the newest run, after its last whole epoch, exactly as if it had not been interrupted."""
-    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    resume: Annotated[bool, Flag] = False
+    """Go on with runs/NAME, or with the newest training that is not complete, after its last whole
+    epoch, exactly as if it had not been interrupted."""
+    dry_run: Annotated[bool, Flag] = False
     """Show the plan, measured on a few batches, and stop."""
     show_augmentation: Path | None = None
     """Draw what augmentation makes of some training images into this PNG file, and stop."""
-    list_models: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    list_models: Annotated[bool, Flag] = False
     """Show the networks, and stop."""
-    list_recipes: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    list_recipes: Annotated[bool, Flag] = False
     """Show the recipes, and stop."""
-    source: Annotated[Source, tyro.conf.arg(name="")] = NOT_NAMED
-    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
-    """What to train."""
+    source: Annotated[Source, Topics()] = NOT_NAMED
+    config: Annotated[TrainConfig, Topics()] = RECIPES["airnet-quick"].config
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainPreset:
+    """The flags that decide the defaults of the others."""
+
+    recipe: str = ""
+    name: str | None = None
+    resume: Annotated[bool, Flag] = False
+
+
+def default_options(preset: TrainPreset) -> TrainOptions:
+    """The recipe's values, or those that the run to be resumed was started with."""
+    saved = None
+    if preset.resume and not preset.recipe:
+        saved = saved_config(run_to_resume(preset.name))
+    if saved is not None:
+        return TrainOptions(config=TrainConfig.from_dict(saved["train"]))
+    return TrainOptions(config=recipe_config(preset.recipe or TrainOptions.recipe))
 
 
 def main(options: TrainOptions) -> None:
+    # Here: PyTorch takes seconds to import, and --help does without.
+    from fmnist.data.dataset import TrainingData, load_train, split_train
+    from fmnist.listing import list_models, list_recipes, show
+    from fmnist.training.checkpoint import open_data
+    from fmnist.training.device import default_device, resolve, set_threads
+    from fmnist.training.loop import check_batches
+
     if show({list_models: options.list_models, list_recipes: options.list_recipes}):
         return
     console = Console(highlight=False, soft_wrap=True)
@@ -65,99 +78,75 @@ def main(options: TrainOptions) -> None:
     if is_complete(resumed):
         console.print(f"{resumed} is complete: nothing to do")
         return
-    device = default_device()
+
     folder, info = open_data(options.source, resumed)
-    config, train, validation = split_train(resolve(options.config, device), load_train(folder, info))
+    requested = resolve(options.config, default_device())
+    config, train, validation = split_train(requested, load_train(folder, info))
     check_batches(config, train)
     if options.show_augmentation is not None:
+        # Here: Matplotlib takes a second more.
+        from fmnist.evaluation.augmentations import show_augmentation
+
         show_augmentation(config, train, options.show_augmentation)
         console.print(f"drawn: {options.show_augmentation}")
         return
+
     set_threads(config)
-    fresh = start_training(config, train, len(info.classes), device)
-    what = f"{config.model}, {count_parameters(fresh.model):,} parameters, {len(train):,} images of {info.name}"
-    how = f"{config.epochs} epoch{'s' * (config.epochs > 1)}, {config.precision} on {device.type}"
+    data = TrainingData(train, validation, len(info.classes))
     if options.dry_run:
-        speed = measure_speed(config, train, len(info.classes), device)
-        minutes = config.epochs * len(train) / speed / 60
-        console.print(f"plan: {what}, {how}: {speed:,.0f} images/s, about {minutes:.1f} minutes")
+        _dry_run(config, data, info, console)
         return
+
+    plan = _plan(config, data, info)
     run = open_run(resumed.name if resumed else options.name, resume=options.resume)
-    console.print(f"[bold]{run}[/]: {what}, {how}")
-    with stage(run, "train") as found:
-        trained = train_in(run, config, train, validation, info, console)
-        assert trained is not None, "it had no deadline"
-        found |= {"validation_accuracy": trained["validation_accuracy"], "config": config.to_dict()}
-    console.print(f"saved in {run / 'best'}; next: python -m fmnist.evaluate {run}, or python -m export.to_onnx {run}")
+    console.print(f"[bold]{run}[/]: {plan}")
+    _train(run, config, data, info, console)
 
 
-def show_augmentation(config: TrainConfig, train: Split, path: Path, images: int = 6, epochs: int = 9) -> None:
-    """Draw the first training images, each as it is and as it would be trained on in the first epochs."""
-    from fmnist.plots import plot_augmentations  # here: a second to import
+def _plan(config: TrainConfig, data: "TrainingData", info: DataInfo) -> str:
+    """What will be trained, in words. Raises InputError if the network cannot be built."""
+    # Here: as in main.
+    from fmnist.models import count_parameters
+    from fmnist.training.device import default_device
+    from fmnist.training.loop import start_training
 
-    count, device = min(images, len(train)), torch.device("cpu")
-    few = train.images[:count]
-    table, index = ImageTable(few, config.shift, device), torch.arange(count)
-    statistics = pixel_statistics(train.images)
-    draws = (Augmentation.draw(config, epoch, count, few.shape[-1], *statistics, device) for epoch in range(1, epochs + 1))
-    columns = [few, *(augmentation.take(table, index) for augmentation in draws)]
-    plot_augmentations(torch.stack(columns, 1).numpy(), path)
-
-
-def train_in(
-    run: Path,
-    config: TrainConfig,
-    train: Split,
-    validation: Split | None,
-    info: DataInfo,
-    console: Console,
-    deadline: float = math.inf,
-) -> dict[str, Any] | None:
-    """Train in a run folder, from the last whole epoch on that it holds; save each epoch, and the checkpoint at the end.
-
-    Args:
-        deadline: of time.monotonic(); the training stops after the first epoch that ends later.
-
-    Returns:
-        metrics.json: validation_accuracy, epoch (whose weights are kept) and epochs (EpochMetrics as dicts); None at the deadline.
-
-    Raises:
-        InputError: the folder holds a training of another config, or the loss is no longer finite.
-    """
-    device, path = default_device(), run / STATE_FILE
-    resume = load_state(path) if path.exists() else None
-    state = start_training(config, train, len(info.classes), device)
-    if resume:
-        state.load_state_dict(resume)  # which raises before anything is written if the config is another
-    write_json(run / "config.json", describe(config, info))
-    history: list[dict[str, Any]] = resume["history"] if resume else []
-    try:
-        with TrainingBar(config.epochs, config.model, console) as bar, Board(run / BOARD, len(history)) as board:
-            for metrics, state in train_epochs(
-                config, train, validation, classes=len(info.classes), device=device, on_step=bar.on_step, resume=resume
-            ):
-                history.append(metrics.to_dict())
-                save_state(path, state.state_dict() | {"history": history})
-                bar.on_epoch(metrics)
-                board.on_epoch(metrics.to_dict())
-                if time.monotonic() > deadline and not state.finished:
-                    return None
-    except DivergedError as error:
-        raise InputError(str(error)) from error
-    if state.kept_epoch < state.epoch:
-        console.print(f"stopped early: nothing better since epoch {state.kept_epoch}, whose weights are kept")
-    kept = history[state.kept_epoch - 1]
-    found = {"validation_accuracy": kept["validation_accuracy"], "epoch": state.kept_epoch, "epochs": history}
-    save_checkpoint(run / "best", state.model, config, info, found)
-    return found
+    device = default_device()
+    parameters = count_parameters(start_training(config, data, device).model)
+    return (
+        f"{config.model}, {parameters:,} parameters, {len(data.train):,} images of {info.name}, "
+        f"{plural(config.epochs, 'epoch')}, {config.precision} on {device.type}"
+    )
 
 
-def default_options() -> TrainOptions:
-    """The recipe, or what the run to be resumed was started with."""
-    if (saved := resumed_config("--recipe")) is None:
-        return TrainOptions(config=chosen("--recipe", RECIPES, TrainOptions.recipe).config)
-    return TrainOptions(config=TrainConfig.from_dict(saved["train"]))
+def _dry_run(config: TrainConfig, data: "TrainingData", info: DataInfo, console: Console) -> None:
+    """Print the plan and how long it would take."""
+    # Here: as in main.
+    from fmnist.training.device import Rank, default_device
+    from fmnist.training.throughput import measure_speed
+
+    plan = _plan(config, data, info)
+    speed = measure_speed(config, data, Rank(default_device()))
+    minutes = config.epochs * len(data.train) / speed / 60
+    console.print(f"plan: {plan}: {speed:,.0f} images/s, about {minutes:.1f} minutes")
+
+
+def _train(
+    run: Path, config: TrainConfig, data: "TrainingData", info: DataInfo, console: Console
+) -> None:
+    """Train in the run folder, and record its figures in summary.json."""
+    # Here: as in main.
+    from fmnist.training.session import train_in
+
+    with stage(run, "train") as figures:
+        result = train_in(run, config, data, info, console)
+        assert result is not None, "it had no deadline"
+        figures["validation_accuracy"] = result.kept.validation_accuracy
+        figures["config"] = config.to_dict()
+    console.print(
+        f"saved in {run / 'best'}; "
+        f"next: python -m fmnist.evaluate {run}, or python -m export.to_onnx {run}"
+    )
 
 
 if __name__ == "__main__":
-    command(TrainOptions, main, default_options)
+    command(TrainOptions, main, presets=Presets(TrainPreset, default_options))

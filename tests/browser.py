@@ -18,10 +18,13 @@ WIDE, NARROW = 1600, 400
 
 @contextmanager
 def open_browser(*flags: str) -> Generator[Browser]:
-    """Skips the test where there is none, but not in CI."""
+    """Start Chromium; skip the test where there is none, but not in CI."""
     if CHROMIUM is None and not os.environ.get("CI"):
-        pytest.skip("chromium is not installed; as root on Debian, tests/install.sh chromium does that")
+        pytest.skip(
+            "chromium is not installed; as root on Debian, tests/install.sh chromium does that"
+        )
     assert CHROMIUM, "CI has no chromium: tests/install.sh chromium"
+
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
         yield chromium

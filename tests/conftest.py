@@ -1,4 +1,4 @@
-"""Fixtures: the real data, a small data set cut from it, and command lines run as a user runs them."""
+"""Fixtures: the real data, a small data set cut from it, and command lines as a user runs them."""
 
 import os
 import runpy
@@ -13,20 +13,22 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from fmnist.data import CLASSES, DataInfo, Split, find_data, load_info, load_test, load_train
-from fmnist.idx import write_idx
-from fmnist.lock import HELD
+from fmnist.data.dataset import Split, load_info, load_test, load_train
+from fmnist.data.formats import CLASSES
+from fmnist.data.idx import write_idx
+from fmnist.data.info import DataInfo
+from fmnist.data.sources import find_data
+from fmnist.runs.lock import HELD
 from tests.browser import open_browser
 from tests.gates import FAIR, PATH, Gates
 
 ROOT = Path(__file__).parent.parent
 FAST = os.environ.get("FMNIST_TEST_FAST") == "1"
-"""The processes under test train networks of one neuron (tests/gates), on fewer images: a machine faster than any there is."""
+"""The processes under test train networks of one neuron (tests/gates), on fewer images: a machine
+faster than any there is."""
 NETWORK = {"FMNIST_TEST_NETWORK": "neuron"} if FAST else {}
 IMAGES = 200 if FAST else 600
 """Training images of the tests that start processes."""
-
-
 SLOW_S = 5.0
 """A test that takes longer is named as it ends: so one sees what one waits for."""
 
@@ -74,18 +76,25 @@ def write_split(folder: Path, prefix: str, split: Split) -> None:
 
 
 @pytest.fixture(scope="session")
-def small_data(tmp_path_factory: pytest.TempPathFactory, train: Split, official_test: Split) -> Path:
+def small_data(
+    tmp_path_factory: pytest.TempPathFactory, train: Split, official_test: Split
+) -> Path:
     """3,000 training and 500 test images of the real set, as a data set of one's own."""
     folder = tmp_path_factory.mktemp("small")
-    write_split(folder, "train", Split(train.images[:3000], train.labels[:3000]))
-    write_split(folder, "t10k", Split(official_test.images[:500], official_test.labels[:500]))
+    few = Split(train.images[:3000], train.labels[:3000])
+    few_tests = Split(official_test.images[:500], official_test.labels[:500])
+    write_split(folder, "train", few)
+    write_split(folder, "t10k", few_tests)
     (folder / "labels.txt").write_text("\n".join(CLASSES) + "\n")
     return folder
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """Runs `python -m MODULE …` in a folder of its own, on the small data set, with Ray's files in a place of their own."""
+    """Runs `python -m MODULE …` in a folder of its own, on the small data set.
+
+    Ray's files are in a place of their own too.
+    """
 
     folder: Path
     environment: dict[str, str]
@@ -93,7 +102,12 @@ class CommandLine:
     def start(self, module: str, *arguments: object) -> subprocess.Popen[str]:
         words = [sys.executable, "-m", module, *map(str, arguments)]
         return subprocess.Popen(
-            words, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            words,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def __call__(self, module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -118,7 +132,7 @@ def command(tmp_path: Path, small_data: Path) -> Iterator[CommandLine]:
 
 @pytest.fixture
 def gates(command: CommandLine, tmp_path: Path) -> Gates:
-    """Gates at which the trainings that `command` starts can be made to wait; none is closed yet."""
+    """Gates at which the trainings that `command` starts can be made to wait; all are open."""
     folder = tmp_path / "gates"
     folder.mkdir()
     gates = Gates(folder)
@@ -127,7 +141,7 @@ def gates(command: CommandLine, tmp_path: Path) -> Gates:
 
 
 def runs(process: subprocess.Popen[str]) -> Callable[[], None]:
-    """What raises once the process has ended."""
+    """A check that raises once the process has ended."""
 
     def check_runs() -> None:
         if process.poll() is not None:
@@ -147,19 +161,29 @@ class Outcome:
 
 @pytest.fixture
 def call(
-    tmp_path: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    small_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Callable[..., Outcome]:
-    """Runs a command line in this process, which spares the seconds of import: for what ends before any real work."""
+    """Runs a command line in this process, which spares the seconds of import.
+
+    For commands that end before any long work.
+    """
     monkeypatch.chdir(tmp_path)
-    for name, value in {"FMNIST_DATA": str(small_data), "NO_COLOR": "1", "COLUMNS": "200"}.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("FMNIST_DATA", str(small_data))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
 
     def run(module: str, *arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
         with pytest.raises(SystemExit) as ended, warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # that the module is imported already
+            # The module may be imported already.
+            warnings.simplefilter("ignore", RuntimeWarning)
             runpy.run_module(module, run_name="__main__")
-        while HELD:  # as the end of the process would
+
+        # As the end of the process would.
+        while HELD:
             HELD.popitem()[1].release()
         captured = capsys.readouterr()
         return Outcome(int(ended.value.code or 0), captured.out + captured.err)
@@ -169,5 +193,6 @@ def call(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with open_browser("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream") as chromium:
+    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    with open_browser(*camera) as chromium:
         yield chromium

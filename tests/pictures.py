@@ -1,4 +1,4 @@
-"""Two data sets that are not Fashion-MNIST, drawn here: gray letters of 26 classes, and coloured shapes of 3.
+"""Two data sets that are not Fashion-MNIST, drawn here: gray letters, and coloured shapes.
 
 `python -m tests.pictures FOLDER` writes both, larger than the tests need them.
 """
@@ -10,52 +10,65 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fmnist.idx import write_idx
+from fmnist.data.idx import write_idx
 
 SHAPES = ("circle", "square", "triangle")
+CORNERS = {"square": 4, "triangle": 3}
 
 
 def write_letters(folder: Path, train_per_class: int, test_per_class: int) -> None:
-    """Gray 28×28 letters in MNIST's file format, labelled from 1 on as in EMNIST, with their names in labels.txt."""
+    """Write gray 28×28 letters in MNIST's file format.
+
+    They are labelled from 1 on as in EMNIST, with their names in labels.txt.
+    """
     source = np.random.default_rng(0)
     for prefix, count in (("train", train_per_class), ("t10k", test_per_class)):
         labels = source.permutation(np.repeat(np.arange(26, dtype=np.uint8), count))
-        images = np.stack([np.asarray(letter(int(label), source)) for label in labels])
+        images = np.stack([np.asarray(draw_letter(int(label), source)) for label in labels])
         write_idx(folder / f"{prefix}-images-idx3-ubyte", images)
         write_idx(folder / f"{prefix}-labels-idx1-ubyte", labels + np.uint8(1))
     (folder / "labels.txt").write_text("\n".join(string.ascii_uppercase) + "\n")
 
 
-def letter(number: int, source: np.random.Generator) -> Image.Image:
+def draw_letter(number: int, source: np.random.Generator) -> Image.Image:
     """A letter, bright on black, of any size, place and slant."""
     image = Image.new("L", (28, 28))
     font = ImageFont.load_default(int(source.integers(16, 25)))
     place = tuple(source.uniform(12, 16, 2))
-    ImageDraw.Draw(image).text(place, string.ascii_uppercase[number], fill=int(source.integers(150, 256)), font=font, anchor="mm")
+    text = string.ascii_uppercase[number]
+    gray = int(source.integers(150, 256))
+    ImageDraw.Draw(image).text(place, text, fill=gray, font=font, anchor="mm")
     return image.rotate(source.uniform(-15, 15), Image.Resampling.BILINEAR)
 
 
 def write_shapes(folder: Path, per_class: int) -> None:
-    """Coloured shapes on coloured ground, of many sizes and aspects, as JPEG and PNG files in a folder for each class."""
+    """Write coloured shapes of many sizes and aspects, in a folder for each class.
+
+    Half of the files are JPEG, half PNG.
+    """
     source = np.random.default_rng(0)
     for shape in SHAPES:
         (folder / shape).mkdir(parents=True)
         for number in range(per_class):
-            picture(shape, source).save(folder / shape / f"{number:04}.{'jpg' if number % 2 else 'png'}")
+            suffix = "jpg" if number % 2 else "png"
+            draw_shape(shape, source).save(folder / shape / f"{number:04}.{suffix}")
 
 
-def picture(shape: str, source: np.random.Generator) -> Image.Image:
+def draw_shape(shape: str, source: np.random.Generator) -> Image.Image:
+    """A shape on dark ground."""
     width, height = (int(side) for side in source.integers(64, 129, 2))
     image = Image.new("RGB", (width, height), tuple(source.integers(0, 100, 3)))
     radius = min(width, height) * source.uniform(0.25, 0.45)
-    x, y = (source.uniform(radius, side - radius) for side in (width, height))
-    color = tuple(source.integers(120, 256, 3))
+    x = source.uniform(radius, width - radius)
+    y = source.uniform(radius, height - radius)
+    colour = tuple(source.integers(120, 256, 3))
+
     draw = ImageDraw.Draw(image)
     if shape == "circle":
-        draw.circle((x, y), radius, fill=color)
+        draw.circle((x, y), radius, fill=colour)
     else:
-        corners = {"square": 4, "triangle": 3}[shape]
-        draw.regular_polygon((x, y, radius), corners, rotation=int(source.integers(360)), fill=color)
+        degrees = int(source.integers(360))
+        draw.regular_polygon((x, y, radius), CORNERS[shape], rotation=degrees, fill=colour)
     return image
 
 

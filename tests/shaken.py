@@ -1,9 +1,10 @@
-"""`python -m tests.shaken`: the tests that start processes, many times over, at three speeds; docs/results/tests.json.
+"""`python -m tests.shaken`: the tests that start processes, many times over, at three speeds;
+docs/results/tests.json.
 
-A test that passes at one speed alone hopes that something is still running, or is over. Each round runs them
-    as-is    on this machine;
-    pinned   on one thread of it, with a busy neighbour on that thread;
-    fast     with networks of one neuron on 200 images, which train faster than any machine does anything else.
+A test that passes at one speed alone hopes that something is still running, or is over. Each round
+    runs them as-is    on this machine; pinned   on one thread of it, with a busy neighbour on that
+    thread; fast     with networks of one neuron on 200 images, which train faster than any machine
+    does anything else.
 """
 
 import contextlib
@@ -22,9 +23,10 @@ from typing import Any, Literal
 from rich.console import Console
 
 from fmnist.cli import command
-from fmnist.device import cpu_threads, processor
 from fmnist.errors import check
-from fmnist.run import environment, write_json
+from fmnist.runs.files import write_json
+from fmnist.runs.provenance import environment
+from fmnist.training.device import cpu_threads, processor
 from tests.gates import PATH, ROOT
 
 RESULTS = ROOT / "docs/results/tests.json"
@@ -35,7 +37,8 @@ BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Run the tests that start processes many times over, at three speeds; a line and a row for each run."""
+    """Run the tests that start processes many times over, at three speeds; a line and a row for
+    each run."""
 
     runs: int = 10
     """Times that each speed is tried, each with an order of its own."""
@@ -74,18 +77,37 @@ def speed(name: Speed) -> Generator[dict[str, str]]:
 def run_once(name: Speed, number: int, only: str) -> dict[str, Any]:
     """Run the tests once; a row of the table."""
     seed = random.Random(f"{name} {number} {time.time()}").getrandbits(31)
-    words = [sys.executable, "-m", "pytest", "-m", only, f"--randomly-seed={seed}", "--durations", "0"]
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-m",
+        only,
+        f"--randomly-seed={seed}",
+        "--durations",
+        "0",
+    ]
     began = time.monotonic()
     with speed(name) as changes:
-        done = subprocess.run(words, cwd=ROOT, env=os.environ | changes, capture_output=True, text=True)
-    counts = {kind: int(count) for count, kind in re.findall(r"(\d+) (passed|failed|error|skipped)", done.stdout.splitlines()[-1])}
+        done = subprocess.run(
+            words, cwd=ROOT, env=os.environ | changes, capture_output=True, text=True
+        )
+    counts = {
+        kind: int(count)
+        for count, kind in re.findall(
+            r"(\d+) (passed|failed|error|skipped)", done.stdout.splitlines()[-1]
+        )
+    }
     failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.M)
     if done.returncode:
         Path(f"shaken-{name}-{number}.log").write_text(done.stdout + done.stderr)
     return {
         "speed": name,
         "passed": counts.get("passed", 0),
-        "failed": " ".join(failed) or ("" if done.returncode == 0 else f"pytest ended with {done.returncode}"),
+        "failed": (
+            " ".join(failed)
+            or ("" if done.returncode == 0 else f"pytest ended with {done.returncode}")
+        ),
         "minutes": round((time.monotonic() - began) / 60, 2),
         "seed": seed,
     }
@@ -93,18 +115,30 @@ def run_once(name: Speed, number: int, only: str) -> dict[str, Any]:
 
 def main(options: Options) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    machine = {"processor": processor(), "threads": cpu_threads(), "commit": (environment()["git_commit"] or "")[:12]}
-    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if options.keep and RESULTS.exists() else []
+    machine = {
+        "processor": processor(),
+        "threads": cpu_threads(),
+        "commit": (environment()["git_commit"] or "")[:12],
+    }
+    rows: list[dict[str, Any]] = (
+        json.loads(RESULTS.read_text()) if options.keep and RESULTS.exists() else []
+    )
     failures = 0
     for number in range(options.runs):
         for name in options.speeds:
             row = run_once(name, number, options.only)
             failures += bool(row["failed"])
-            console.print(f"{name} {number + 1}: {row['passed']} passed in {row['minutes']:.1f} min  {row['failed']}")
+            console.print(
+                f"{name} {number + 1}: {row['passed']} passed in {row['minutes']:.1f} min "
+                f" {row['failed']}"
+            )
             rows.append(row | {"tests": options.only} | machine)
             if options.keep:
                 write_json(RESULTS, rows)
-    console.print(f"{options.runs * len(options.speeds) - failures} of {options.runs * len(options.speeds)} runs green")
+    console.print(
+        f"{options.runs * len(options.speeds) - failures} of {options.runs * len(options.speeds)}"
+        " runs green"
+    )
     sys.exit(1 if failures else 0)
 
 

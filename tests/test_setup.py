@@ -14,7 +14,10 @@ def test_the_tests_run_with_the_very_packages_that_a_user_gets() -> None:
     product, everything = pins("requirements.lock"), pins("requirements-dev.lock")
     assert product.items() < everything.items()
     assert {"torch", "ray", "onnxruntime-gpu", "uv"} <= product.keys()
-    assert not {"pytest", "ruff", "moto", "playwright", "pytorch-lightning", "openvino"} & product.keys()
+    assert (
+        not {"pytest", "ruff", "moto", "playwright", "pytorch-lightning", "openvino"}
+        & product.keys()
+    )
 
 
 def test_every_package_has_hashes_and_no_lock_names_a_registry() -> None:
@@ -26,5 +29,7 @@ def test_every_package_has_hashes_and_no_lock_names_a_registry() -> None:
 
 
 def test_the_makefile_plans_no_work_where_all_is_done() -> None:
-    planned = subprocess.run(["make", "--dry-run", "setup-dev"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    planned = subprocess.run(
+        ["make", "--dry-run", "setup-dev"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert "install.sh" not in planned

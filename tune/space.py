@@ -1,20 +1,18 @@
 """Search spaces: which values a search may give to which fields of TrainConfig.
 
-A space maps a field to one of
-    a list                                 one of these, equally likely
-    {"low": a, "high": b}                  a number from a to b, uniform in its logarithm
-    {"by": field, VALUE: …, VALUE: …}      one of the above, by the value of a field that stands before it
+A space maps each field to one of
+    a list                             one of its values, all equally likely
+    {"low": a, "high": b}              a number from a to b, uniform in its logarithm
+    {"by": field, VALUE: …, …}         one of the above, chosen by the value of an earlier field
 It is a name in SPACES, or a TOML file of the same shape (`--space FILE`).
 """
 
-import math
-import random
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -22,13 +20,26 @@ from fmnist.config import TrainConfig, field_names
 from fmnist.errors import InputError, check, check_known, one_of
 
 Space = dict[str, Any]
-DRAWS = 64
-"""Points looked at for each candidate: small spaces give the same one again and again."""
+Candidate = dict[str, Any]
+"""Values of TrainConfig's fields: one point of a space."""
+
+ALSO_TAKEN = ((float, int), (tuple, list))
+"""Types of a field, and what a TOML file may give in their place."""
+OF_SEVERAL_TYPES = ("class_weights", "validation_images")
+"""Fields whose values may have another type than their default."""
 
 BATCH_NORM_NETS: Space = {
     "optimizer": ["nesterov", "adamw"],
-    "lr": {"by": "optimizer", "nesterov": {"low": 0.02, "high": 0.4}, "adamw": {"low": 0.001, "high": 0.01}},
-    "weight_decay": {"by": "optimizer", "nesterov": {"low": 1e-4, "high": 2e-3}, "adamw": {"low": 0.01, "high": 0.1}},
+    "lr": {
+        "by": "optimizer",
+        "nesterov": {"low": 0.02, "high": 0.4},
+        "adamw": {"low": 0.001, "high": 0.01},
+    },
+    "weight_decay": {
+        "by": "optimizer",
+        "nesterov": {"low": 1e-4, "high": 2e-3},
+        "adamw": {"low": 0.01, "high": 0.1},
+    },
     "global_batch_size": [128, 256, 512],
     "schedule": ["onecycle", "cosine"],
     "shift": [1, 2],
@@ -41,7 +52,7 @@ AS_REPORTED: Space = {
     "flip": [False],
     "shift": [0],
 }
-"""What the course reports have in common: nothing but the network, the optimiser and its numbers."""
+"""Common to all course reports: no augmentation, no smoothing, a constant learning rate."""
 
 SPACES: dict[str, Space] = {
     # Nets that a CPU trains in seconds an epoch.
@@ -50,9 +61,9 @@ SPACES: dict[str, Space] = {
         "widths": {"by": "model", "airnet": [[16, 32, 64], [24, 64, 128]], "lenet": [[]]},
         "erase": [0.0, 0.25],
         **BATCH_NORM_NETS,
-        "global_batch_size": [128, 256],  # short runs need many steps
+        "global_batch_size": [128, 256],  # Short runs need many steps.
     },
-    # The same with a narrow ResNet-18, and room for longer runs.
+    # The same networks and a narrow ResNet-18, for longer runs.
     "standard": {
         "model": ["airnet", "lenet", "resnet18"],
         "widths": {
@@ -75,7 +86,8 @@ SPACES: dict[str, Space] = {
         "erase": [0.0, 0.25, 0.5],
         **BATCH_NORM_NETS,
     },
-    # The reports' own grids, for --searcher grid: A's networks and optimisers, D's one-factor study crossed, E's learning rates.
+    # The reports' own grids, for --searcher grid: A's networks and optimisers, the full product of
+    # D's one-factor studies, E's learning rates.
     "report-a": {
         "model": ["lenet5", "alexnet", "vgg16_bn", "mycnn", "mycnn_fixed"],
         "optimizer": ["momentum", "adam"],
@@ -106,171 +118,184 @@ SPACES: dict[str, Space] = {
 
 
 def load_space(name: str, base: TrainConfig) -> Space:
-    """The space called `name`, or the one in the TOML file of that name, each of its values checked as a change to `base`.
+    """Return the space called `name`, or the one in the TOML file of that name.
+
+    Each of its values is checked as a change to `base`.
 
     Raises:
-        InputError: no such space or file, or a field, a value or a range that cannot be.
+        InputError: no such space or file, or a field, a value or a range that is not allowed.
     """
-    if not name.endswith(".toml"):
+    if name.endswith(".toml"):
+        space = _read_space(name)
+    else:
         one_of("space", name, SPACES)
         space = SPACES[name]
-    else:
-        try:
-            space = tomllib.loads(Path(name).read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f"space={name!r} cannot be read: {error}; a name in --list-spaces, or a TOML file") from error
-        check(bool(space), f"space={name!r}: it is empty; give at least one field of TrainConfig a list of values")
+
+    # Built-in spaces are checked too: a value may contradict --train.
     check_known(f"space {name!r}: TrainConfig", space, field_names(TrainConfig))
-    earlier: list[str] = []
+    checker = _Checker(base, space)
     for field, domain in space.items():
-        _check_domain(f"space {name!r}: {field}", field, domain, base, space, earlier)
-        earlier.append(field)
+        checker.check(f"space {name!r}: {field}", field, domain)
+
     return space
 
 
-def _check_domain(what: str, field: str, domain: Any, base: TrainConfig, space: Space, earlier: list[str]) -> None:
-    if isinstance(domain, dict) and "by" in domain:
-        by = domain["by"]
-        check(by in earlier, f"{what}: by={by!r} must be a field that stands before it; those are {', '.join(earlier) or 'none'}")
-        values = space[by] if isinstance(space[by], list) else []
-        for value in values:
-            check(str(value) in domain, f"{what}: it has nothing for {by}={value!r}; add the key {str(value)!r}")
-            _check_domain(f"{what}, {by}={value!r}", field, domain[str(value)], base, space, earlier)
-    elif isinstance(domain, dict):
-        low, high = domain.get("low"), domain.get("high")
-        numbers = set(domain) == {"low", "high"} and all(type(end) in (int, float) for end in (low, high))
-        check(numbers and 0 < low < high, f"{what}={domain!r}: a range is {{low = a, high = b}} with 0 < a < b")  # pyright: ignore
-        _try(what, field, [low, high], base)
-    else:
+def _read_space(name: str) -> Space:
+    try:
+        space = tomllib.loads(Path(name).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"space={name!r} cannot be read: {error}; give a name of --list-spaces, or a TOML file"
+        ) from error
+
+    check(
+        bool(space),
+        f"space={name!r}: it is empty; give at least one field of TrainConfig a list of values",
+    )
+    return space
+
+
+@dataclass(frozen=True, slots=True)
+class _Checker:
+    """Checks the domains of a space, each value as a change to `base`.
+
+    Its methods raise InputError with a message that begins with `what`.
+    """
+
+    base: TrainConfig
+    space: Space
+
+    def check(self, what: str, field: str, domain: Any) -> None:
+        match domain:
+            case {"by": by}:
+                self._check_cases(what, field, domain, by)
+            case dict():
+                self._check_range(what, field, domain)
+            case [_, *_]:
+                self._check_values(what, field, domain)
+            case _:
+                raise InputError(
+                    f"{what}={domain!r}: give a list of values, a range or a choice by a field"
+                )
+
+    def _check_cases(self, what: str, field: str, cases: dict[str, Any], by: str) -> None:
+        fields = list(self.space)
+        earlier = fields[: fields.index(field)]
         check(
-            isinstance(domain, list) and bool(domain), f"{what}={domain!r}: give a list of values, a range or a choice by a field"
+            by in earlier,
+            f"{what}: by={by!r} must be a field that stands before it; "
+            f"those are {', '.join(earlier) or 'none'}",
         )
-        _try(what, field, domain, base)
+
+        deciding = self.space[by]
+        if not isinstance(deciding, list):
+            return  # A range or another choice: its values are not known here.
+
+        for value in deciding:
+            key = str(value)
+            check(key in cases, f"{what}: it has nothing for {by}={value!r}; add the key {key!r}")
+            self.check(f"{what}, {by}={value!r}", field, cases[key])
+
+    def _check_range(self, what: str, field: str, domain: dict[str, Any]) -> None:
+        match domain:
+            case {"low": int() | float() as low, "high": int() | float() as high, **rest}:
+                valid = not rest and 0 < low < high
+            case _:
+                valid = False
+        check(valid, f"{what}={domain!r}: a range is {{low = a, high = b}} with 0 < a < b")
+        self._check_values(what, field, [domain["low"], domain["high"]])
+
+    def _check_values(self, what: str, field: str, values: Sequence[Any]) -> None:
+        kind = type(getattr(self.base, field))
+        for value in values:
+            given = type(value)
+            check(
+                given is kind or (kind, given) in ALSO_TAKEN or field in OF_SEVERAL_TYPES,
+                f"{what}: {value!r} is a {given.__name__}, but {field} is a {kind.__name__}",
+            )
+
+            # The config itself knows which values are in range.
+            try:
+                self.base.replace(**{field: value})
+            except InputError as error:
+                raise InputError(f"{what}: {error}") from error
 
 
-def _try(what: str, field: str, values: list[Any], base: TrainConfig) -> None:
-    for value in values:
-        kind, given = type(getattr(base, field)), type(value)
-        same = given is kind or (kind, given) in ((float, int), (tuple, list)) or field in ("class_weights", "validation_images")
-        check(same, f"{what}: {value!r} is a {given.__name__}, but {field} is a {kind.__name__}")
-        try:
-            base.replace(**{field: value})
-        except InputError as error:
-            raise InputError(f"{what}: {error}") from error
-
-
-def walk(space: Space, choose: Callable[[str, Any], Any]) -> dict[str, Any]:
-    """One candidate: values for TrainConfig's fields.
+def walk(space: Space, choose: Callable[[str, Any], Any]) -> Candidate:
+    """Choose one candidate: a value for each field of a space.
 
     Args:
-        choose: gives the value of a list or a range, by a name that is one domain's alone, such as "lr" or "lr, optimizer=adamw".
+        choose: gives the value of a list or a range. Its first argument names that domain alone,
+            such as "lr" or "lr, optimizer=adamw".
     """
-    chosen: dict[str, Any] = {}
+    chosen: Candidate = {}
     for field, domain in space.items():
         name = field
         while isinstance(domain, dict) and "by" in domain:
             by = domain["by"]
-            name, domain = f"{name}, {by}={chosen[by]}", domain[str(chosen[by])]
+            name = f"{name}, {by}={chosen[by]}"
+            domain = domain[str(chosen[by])]
+
         chosen[field] = choose(name, domain)
+
     return chosen
 
 
 def parameter(config: TrainConfig, name: str) -> Any:
-    """The value in a config of what `walk` calls `name`, as a space has it."""
-    value = getattr(config, name.partition(",")[0])
+    """Return the value that a config has for a domain of `walk`, in the form of a space."""
+    field, _, _ = name.partition(",")
+    value = getattr(config, field)
     return list(value) if isinstance(value, tuple) else value
 
 
-def candidates(space: Space, count: int, seed: int) -> list[dict[str, Any]]:
-    """The first `count` different candidates of a random search, or as many as there are; the same for the same seed.
-
-    They are the points of a scrambled Sobol sequence (Owen, 1998), which leaves smaller gaps than independent draws do.
-    """
-    points = torch.quasirandom.SobolEngine(len(space), scramble=True, seed=seed)
-    found: list[dict[str, Any]] = []
-    for _ in range(count * DRAWS):
-        candidate = _candidate_at(space, points.draw(1, dtype=torch.float64)[0].tolist())
-        if candidate not in found:
-            found.append(candidate)
-        if len(found) == count:
-            break
-    return found
-
-
-def _candidate_at(space: Space, point: list[float]) -> dict[str, Any]:
-    shares = iter(point)
-    return walk(space, lambda name, domain: _at(domain, next(shares)))
-
-
-def _at(domain: Any, share: float) -> Any:
-    """The value at `share` (0 to 1) of a list, or of a range in its logarithm."""
-    if isinstance(domain, list):
-        return domain[min(int(share * len(domain)), len(domain) - 1)]
-    low, high = math.log(domain["low"]), math.log(domain["high"])
-    return float(f"{math.exp(low + share * (high - low)):.3g}")
-
-
-def grid(space: Space, seed: int) -> list[dict[str, Any]]:
-    """Every candidate of a space of lists, shuffled: ASHA compares a trial with those before it, so order must mean nothing.
-
-    Raises:
-        InputError: a field has a range.
-    """
-    found: list[dict[str, Any]] = []
-    ways: list[list[int]] = [[]]
-    while ways:
-        way = ways.pop()
-        candidate, branches = _follow(space, way)
-        ways += [[*way, branch] for branch in range(branches)]
-        if not branches and candidate not in found:
-            found.append(candidate)
-    random.Random(seed).shuffle(found)
-    return found
-
-
-def _follow(space: Space, way: list[int]) -> tuple[dict[str, Any], int]:
-    """The candidate at the end of `way`, the index taken at each list; and how many ways lead on from there, 0 at the end."""
-    taken, branches = iter(way), [0]
-
-    def choose(name: str, domain: Any) -> Any:
-        check(isinstance(domain, list), f"searcher='grid': {name} has a range, {domain}; give it a list, or search at random")
-        index = next(taken, None)
-        if index is None and not branches[0]:
-            branches[0] = len(domain)
-        return domain[index or 0]
-
-    return walk(space, choose), branches[0]
-
-
-def candidate_of(space: Space, config: TrainConfig) -> dict[str, Any] | None:
-    """The candidate of `space` that `config` is, or None if it is outside."""
+def candidate_of(space: Space, config: TrainConfig) -> Candidate | None:
+    """Return the candidate of `space` that a config equals, or None if it lies outside."""
     inside = True
 
     def read(name: str, domain: Any) -> Any:
         nonlocal inside
         value = parameter(config, name)
-        inside = inside and (value in domain if isinstance(domain, list) else domain["low"] <= value <= domain["high"])
+        if isinstance(domain, list):
+            inside = inside and value in domain
+        else:
+            inside = inside and domain["low"] <= value <= domain["high"]
         return value
 
     try:
         candidate = walk(space, read)
-    except KeyError:  # a value by which another field's domain goes
+    except KeyError:  # A field decides on another, and has a value that the space does not list.
         return None
     return candidate if inside else None
 
 
 def list_spaces(console: Console) -> None:
     for name, space in SPACES.items():
-        table = Table("field", "values", box=None, title=f"--space {name}", title_justify="left", pad_edge=False)
+        table = Table(
+            "field",
+            "values",
+            box=None,
+            title=f"--space {name}",
+            title_justify="left",
+            pad_edge=False,
+        )
         for field, domain in space.items():
-            table.add_row(field, _shown(domain))
+            table.add_row(field, _domain_text(domain))
         console.print(table)
 
 
-def _shown(domain: Any) -> str:
+def _domain_text(domain: Any) -> str:
     if isinstance(domain, list):
-        return ", ".join("-".join(map(str, value)) or "–" if isinstance(value, list) else str(value) for value in domain)
-    if "by" in domain:
-        cases = (f"{case}: {_shown(values)}" for case, values in domain.items() if case != "by")
-        return f"by {domain['by']}: " + "; ".join(cases)
-    return f"{domain['low']:g} to {domain['high']:g}, log-uniform"
+        return ", ".join(map(_value_text, domain))
+    if "by" not in domain:
+        return f"{domain['low']:g} to {domain['high']:g}, log-uniform"
+
+    cases = dict(domain)
+    by = cases.pop("by")
+    texts = [f"{case}: {_domain_text(values)}" for case, values in cases.items()]
+    return f"by {by}: " + "; ".join(texts)
+
+
+def _value_text(value: Any) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    return "-".join(map(str, value)) or "–"

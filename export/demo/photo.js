@@ -1,4 +1,4 @@
-// A picture from the real world to a network's pixels: the steps of fmnist/photo.py, in the browser.
+// A picture from the real world to a network's pixels: the steps of fmnist/data/picture.py, in the browser.
 
 const TOLERANCE = 0.05 * 255 * Math.sqrt(3);
 const WORKING_SIDE = 1024;

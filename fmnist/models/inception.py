@@ -1,10 +1,14 @@
-"""A small network of Inception blocks (Szegedy et al., 2014), with batch norm: report D named them as future work."""
+"""A small network of Inception blocks (Szegedy et al., 2014), with batch norm.
+
+Report D named them as future work.
+"""
 
 import torch
 from torch import Tensor, nn
 
 from fmnist.config import Problem, TrainConfig
 from fmnist.errors import check
+from fmnist.models.limits import check_image_size
 
 
 def _conv(channels_in: int, channels_out: int, kernel: int) -> nn.Sequential:
@@ -13,17 +17,22 @@ def _conv(channels_in: int, channels_out: int, kernel: int) -> nn.Sequential:
 
 
 class InceptionBlock(nn.Module):
-    """Four ways side by side, a quarter of the channels each: 1×1; 1×1 and 3×3; 1×1 and twice 3×3; pooling and 1×1."""
+    """Four branches side by side, a quarter of the channels each.
+
+    They are 1×1; 1×1 and 3×3; 1×1 and twice 3×3; pooling and 1×1.
+    """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
         quarter = channels_out // 4
-        self.ways = nn.ModuleList([
-            _conv(channels_in, quarter, 1),
-            nn.Sequential(_conv(channels_in, quarter, 1), _conv(quarter, quarter, 3)),
-            nn.Sequential(_conv(channels_in, quarter, 1), _conv(quarter, quarter, 3), _conv(quarter, quarter, 3)),
-            nn.Sequential(nn.MaxPool2d(3, 1, padding=1), _conv(channels_in, quarter, 1)),
-        ])  # fmt: skip
+        point = _conv(channels_in, quarter, 1)
+        single = nn.Sequential(_conv(channels_in, quarter, 1), _conv(quarter, quarter, 3))
+        double = nn.Sequential(
+            _conv(channels_in, quarter, 1), _conv(quarter, quarter, 3), _conv(quarter, quarter, 3)
+        )
+        pooled = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), _conv(channels_in, quarter, 1))
+        # The name is that of the weights in checkpoints.
+        self.ways = nn.ModuleList([point, single, double, pooled])
 
     def forward(self, x: Tensor) -> Tensor:  # (B, channels_in, H, W) -> (B, channels_out, H, W)
         return torch.cat([way(x) for way in self.ways], 1)
@@ -32,13 +41,20 @@ class InceptionBlock(nn.Module):
 def build_inception(config: TrainConfig, problem: Problem) -> nn.Module:
     """Six Inception blocks in three stages after a 3×3 stem; widths 64 128 256."""
     widths = config.widths or (64, 128, 256)
-    fine = len(widths) == 3 and all(width % 4 == 0 for width in widths)
-    check(fine, f"widths={widths}: inception takes three, one per stage, each a multiple of 4, such as 32 64 128")
-    check(problem.size >= 4, f"images of {problem.size}×{problem.size}: inception needs 4×4 or more")
-    layers: list[nn.Module] = [_conv(problem.channels, widths[0], 3)]
+    check(
+        len(widths) == 3 and all(width % 4 == 0 for width in widths),
+        f"widths={widths}: inception takes three, one per stage, each a multiple of 4, "
+        "such as 32 64 128",
+    )
+    check_image_size(config, problem, 4)
+
     channels = widths[0]
+    layers: list[nn.Module] = [_conv(problem.channels, channels, 3)]
     for stage, width in enumerate(widths):
-        pool = [nn.MaxPool2d(2)] if stage else []
-        layers += [*pool, InceptionBlock(channels, width), InceptionBlock(width, width)]
+        if stage > 0:
+            layers.append(nn.MaxPool2d(2))
+        layers += [InceptionBlock(channels, width), InceptionBlock(width, width)]
         channels = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, problem.classes))
+
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, problem.classes))
+    return nn.Sequential(*layers, *head)

@@ -1,4 +1,5 @@
-"""ray_cluster.yaml and cluster.aws, against moto's server of AWS's protocols: no credentials, no network."""
+"""ray_cluster.yaml and cluster.aws, against moto's server of AWS's protocols: no credentials, no
+network."""
 
 import json
 import os
@@ -27,8 +28,9 @@ from ray.autoscaler._private.aws.utils import client_cache, resource_cache
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.tags import TAG_RAY_LAUNCH_CONFIG, TAG_RAY_NODE_KIND, TAG_RAY_USER_NODE_TYPE
 
-import cluster.aws
-from cluster.aws import AwsOptions, main, quota_code
+import cluster.aws_account
+from cluster.aws import AwsOptions, main
+from cluster.aws_account import quota_code
 from cluster.connect import AUTOSCALED_GPUS
 from fmnist.errors import InputError
 from tests.conftest import ROOT, Outcome
@@ -48,7 +50,7 @@ def no_aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(cluster.aws, "PROPAGATION_S", 0)
+    monkeypatch.setattr(cluster.aws_account, "PROPAGATION_S", 0)
 
 
 @pytest.fixture
@@ -68,17 +70,29 @@ def server() -> Iterator[str]:
     """The address of an AWS of our own, with the image that AWS publishes."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
-    parameters: Any = ssm_backends[ACCOUNT][REGION]  # by its back door: no caller may write below /aws
+    parameters: Any = ssm_backends[ACCOUNT][
+        REGION
+    ]  # by its back door: no caller may write below /aws
     image = next(iter(ec2_backends[ACCOUNT][REGION].amis))
-    parameters._parameters[IMAGE] = [Parameter(ACCOUNT, IMAGE, image, "String", None, None, None, datetime(2026, 7, 17), 1, "text")]
+    parameters._parameters[IMAGE] = [
+        Parameter(
+            ACCOUNT, IMAGE, image, "String", None, None, None, datetime(2026, 7, 17), 1, "text"
+        )
+    ]
     yield "http://{}:{}".format(*server.get_host_and_port())
     server.stop()
 
 
 @pytest.fixture
-def aws(server: str, no_aws: None, quotas: Quotas, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def aws(
+    server: str, no_aws: None, quotas: Quotas, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """That AWS, with neither bucket nor role, and somebody who may do all there."""
-    settings = {"AWS_ENDPOINT_URL": server, "AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "mine"}
+    settings = {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "mine",
+        "AWS_SECRET_ACCESS_KEY": "mine",
+    }
     for name, value in (settings | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}).items():
         monkeypatch.setenv(name, value)
     for backends in (s3_backends, iam_backends):  # of the whole process: other tests have used them
@@ -111,11 +125,17 @@ def test_ray_takes_the_cluster_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (gpu["min_workers"], gpu["max_workers"], gpu_x4["max_workers"]) == (0, 4, 0)
     for worker in (gpu, gpu_x4):
         assert worker["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
-        assert worker["node_config"]["IamInstanceProfile"] != head["node_config"]["IamInstanceProfile"]
+        assert (
+            worker["node_config"]["IamInstanceProfile"] != head["node_config"]["IamInstanceProfile"]
+        )
     starts = [config[f"{kind}_start_ray_commands"][-1] for kind in ("head", "worker")]
     assert all("RAY_AUTH_MODE=token ray start" in start for start in starts)
     assert "--dashboard-host=127.0.0.1" in starts[0]
-    assert not any("pip install" in step for kind in ("head", "worker") for step in config[f"{kind}_setup_commands"])
+    assert not any(
+        "pip install" in step
+        for kind in ("head", "worker")
+        for step in config[f"{kind}_setup_commands"]
+    )
     for local in config["file_mounts"].values():  # Ray reads whatever is mounted: no folder
         assert local.startswith("~") or (ROOT / local).is_file()
 
@@ -131,7 +151,9 @@ def test_makes_what_is_missing_once(tmp_path: Path, capsys: pytest.CaptureFixtur
     first = capsys.readouterr().out
     assert "gpu: 4 × g6.xlarge on spot, 16 vCPUs, of a quota of 64\n" in first
     assert f"bucket s3://{BUCKET}: to be made" in first
-    assert first.endswith(f"next: ray up {CLUSTER}; and for every job: --storage s3://{BUCKET}/runs\n")
+    assert first.endswith(
+        f"next: ray up {CLUSTER}; and for every job: --storage s3://{BUCKET}/runs\n"
+    )
     assert [bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]] == [BUCKET]
     token = tmp_path / ".ray" / "auth_token"
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
@@ -149,14 +171,27 @@ def test_each_role_may_do_what_its_nodes_need() -> None:
     iam = client("iam")
     allowed: dict[str, dict[str, Any]] = {}
     for role in ("fmnist-head", "fmnist-worker"):
-        assert [found["RoleName"] for found in iam.get_instance_profile(InstanceProfileName=role)["InstanceProfile"]["Roles"]] == [
-            role
-        ]
+        assert [
+            found["RoleName"]
+            for found in iam.get_instance_profile(InstanceProfileName=role)["InstanceProfile"][
+                "Roles"
+            ]
+        ] == [role]
         document = iam.get_role_policy(RoleName=role, PolicyName=BUCKET)["PolicyDocument"]
-        allowed[role] = {action: statement for statement in document["Statement"] for action in statement["Action"]}
+        allowed[role] = {
+            action: statement
+            for statement in document["Statement"]
+            for action in statement["Action"]
+        }
         assert allowed[role]["s3:PutObject"]["Resource"] == [f"arn:aws:s3:::{BUCKET}/*"]
-    assert allowed["fmnist-head"]["iam:PassRole"]["Resource"] == [f"arn:aws:iam::{ACCOUNT}:role/fmnist-worker"]
-    mine = {"StringEquals": {"aws:ResourceTag/ray-cluster-name": yaml.safe_load(CLUSTER.read_text())["cluster_name"]}}
+    assert allowed["fmnist-head"]["iam:PassRole"]["Resource"] == [
+        f"arn:aws:iam::{ACCOUNT}:role/fmnist-worker"
+    ]
+    mine = {
+        "StringEquals": {
+            "aws:ResourceTag/ray-cluster-name": yaml.safe_load(CLUSTER.read_text())["cluster_name"]
+        }
+    }
     assert allowed["fmnist-head"]["ec2:TerminateInstances"]["Condition"] == mine
     assert not [action for action in allowed["fmnist-worker"] if not action.startswith("s3:")]
 
@@ -167,7 +202,10 @@ def test_a_second_bucket_and_a_half_made_role(capsys: pytest.CaptureFixture[str]
     main(AwsOptions(file=CLUSTER))
     main(AwsOptions(file=CLUSTER, bucket="fmnist-of-another-name"))
     assert capsys.readouterr().out.endswith("--storage s3://fmnist-of-another-name/runs\n")
-    assert set(client("iam").list_role_policies(RoleName="fmnist-worker")["PolicyNames"]) == {BUCKET, "fmnist-of-another-name"}
+    assert set(client("iam").list_role_policies(RoleName="fmnist-worker")["PolicyNames"]) == {
+        BUCKET,
+        "fmnist-of-another-name",
+    }
     main(AwsOptions(file=CLUSTER, check=True))
 
 
@@ -178,7 +216,11 @@ def test_too_small_a_quota(quotas: Quotas, capsys: pytest.CaptureFixture[str]) -
     assert "of a quota of 8: room for 2 of 4" in capsys.readouterr().out
     quotas["L-3819A6DF"] = 0.0
     with pytest.raises(
-        InputError, match=r"gpu: your quota L-3819A6DF in us-west-2 is 0 vCPUs, and one g6\.xlarge on spot takes 4; .* 16$"
+        InputError,
+        match=(
+            r"gpu: your quota L-3819A6DF in us-west-2 is 0 vCPUs, and one g6\.xlarge on spot takes"
+            r" 4; .* 16$"
+        ),
     ):
         main(AwsOptions(file=CLUSTER))
 
@@ -205,10 +247,22 @@ def test_what_does_not_fit_is_told_before_anything_is_made(tmp_path: Path) -> No
 
     small = [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 1}}]
     for change, complaint in (
-        (lambda config: gpu(config).update(InstanceType="g99.xlarge"), "AWS refuses DescribeInstanceTypes in us-west-2: .*g99"),
-        (lambda config: gpu(config).update(ImageId="resolve:ssm:/aws/none"), "AWS refuses GetParameter in us-west-2: .*/aws/none"),
-        (lambda config: gpu(config).update(BlockDeviceMappings=small), "gpu: VolumeSize=1 is too small for the image of"),
-        (lambda config: gpu(config).pop("IamInstanceProfile"), "KeyError 'IamInstanceProfile'; compare it"),
+        (
+            lambda config: gpu(config).update(InstanceType="g99.xlarge"),
+            "AWS refuses DescribeInstanceTypes in us-west-2: .*g99",
+        ),
+        (
+            lambda config: gpu(config).update(ImageId="resolve:ssm:/aws/none"),
+            "AWS refuses GetParameter in us-west-2: .*/aws/none",
+        ),
+        (
+            lambda config: gpu(config).update(BlockDeviceMappings=small),
+            "gpu: VolumeSize=1 is too small for the image of",
+        ),
+        (
+            lambda config: gpu(config).pop("IamInstanceProfile"),
+            "KeyError 'IamInstanceProfile'; compare it",
+        ),
         (lambda config: config["provider"].update(type="local"), "its provider is not aws"),
     ):
         with pytest.raises(InputError, match=complaint):
@@ -220,13 +274,20 @@ def test_what_does_not_fit_is_told_before_anything_is_made(tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("aws")
 def test_a_bucket_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(S3Response, "head_bucket", lambda _: (403, {}, ""))  # as AWS does; moto lets everybody in
-    with pytest.raises(InputError, match="bucket='theirs': somebody else's, or closed to you; name another with --bucket"):
+    monkeypatch.setattr(
+        S3Response, "head_bucket", lambda _: (403, {}, "")
+    )  # as AWS does; moto lets everybody in
+    with pytest.raises(
+        InputError,
+        match="bucket='theirs': somebody else's, or closed to you; name another with --bucket",
+    ):
         main(AwsOptions(file=CLUSTER, bucket="theirs"))
 
 
 @pytest.mark.usefixtures("no_aws")
-def test_no_credentials_is_one_line(call: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_credentials_is_one_line(
+    call: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # which has seen credentials
     done = call("cluster.aws", "--file", CLUSTER)
     assert done.code == 2
@@ -237,7 +298,8 @@ def test_no_credentials_is_one_line(call: Callable[..., Outcome], monkeypatch: p
 @pytest.mark.full
 @pytest.mark.usefixtures("aws")
 def test_ray_up_launches_the_head_and_the_head_workers(tmp_path: Path) -> None:
-    """The real `ray up`, as far as its first try of SSH; then what the head does with the configuration it would have got."""
+    """The real `ray up`, as far as its first try of SSH; then what the head does with the
+    configuration it would have got."""
     main(AwsOptions(file=CLUSTER))
     tried = tmp_path / "ssh"
     for name in ("ssh", "rsync"):  # no packet leaves for an address that moto made up
@@ -252,7 +314,9 @@ def test_ray_up_launches_the_head_and_the_head_workers(tmp_path: Path) -> None:
     }
     command = [sys.executable, "-m", "ray.scripts.scripts", "up", "--yes", str(CLUSTER)]
     with open(tmp_path / "log", "w") as log:
-        up = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+        up = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         wait_until(lambda: tried.exists() or up.poll() is not None)
         assert tried.exists(), (tmp_path / "log").read_text()
@@ -272,7 +336,9 @@ def test_ray_up_launches_the_head_and_the_head_workers(tmp_path: Path) -> None:
     gpu = config["available_node_types"]["gpu"]
     assert (gpu["resources"]["CPU"], gpu["resources"]["GPU"]) == (4, 1)
     tags = {TAG_RAY_NODE_KIND: "worker", TAG_RAY_USER_NODE_TYPE: "gpu", TAG_RAY_LAUNCH_CONFIG: ""}
-    AWSNodeProvider(config["provider"], config["cluster_name"]).create_node(gpu["node_config"], tags, 1)
+    AWSNodeProvider(config["provider"], config["cluster_name"]).create_node(
+        gpu["node_config"], tags, 1
+    )
     worker = instances("worker")[0]
     assert worker["ImageId"] == head["ImageId"]
     assert worker["InstanceType"] == "g6.xlarge"
@@ -283,7 +349,10 @@ def test_ray_up_launches_the_head_and_the_head_workers(tmp_path: Path) -> None:
 
 
 def instances(kind: str) -> list[dict[str, Any]]:
-    wanted = [{"Name": f"tag:{TAG_RAY_NODE_KIND}", "Values": [kind]}, {"Name": "tag:ray-cluster-name", "Values": ["fmnist"]}]
+    wanted = [
+        {"Name": f"tag:{TAG_RAY_NODE_KIND}", "Values": [kind]},
+        {"Name": "tag:ray-cluster-name", "Values": ["fmnist"]},
+    ]
     return [
         found
         for reservation in client("ec2").describe_instances(Filters=wanted)["Reservations"]

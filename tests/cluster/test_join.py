@@ -14,7 +14,13 @@ from tests.conftest import ROOT, CommandLine
 TOKEN = "0123456789abcdef0123456789abcdef"
 CLUSTER = """
 import ray, sys
-context = ray.init(address="local", num_cpus=2, object_store_memory=100_000_000, include_dashboard=False, log_to_driver=False)
+context = ray.init(
+    address="local",
+    num_cpus=2,
+    object_store_memory=100_000_000,
+    include_dashboard=False,
+    log_to_driver=False,
+)
 print(context.address_info["gcs_address"], flush=True)
 sys.stdin.read()
 """
@@ -31,11 +37,24 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Of a Ray with a token, whose processes find another PyTorch than ours."""
     other_torch = tmp_path_factory.mktemp("other")
     (other_torch / "torch-1.2.3.dist-info").mkdir()
-    (other_torch / "torch-1.2.3.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.2.3\n")
+    (other_torch / "torch-1.2.3.dist-info/METADATA").write_text(
+        "Metadata-Version: 2.1\nName: torch\nVersion: 1.2.3\n"
+    )
     with tempfile.TemporaryDirectory(prefix="fm", ignore_cleanup_errors=True) as folder:
-        changes = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_TMPDIR": folder, "PYTHONPATH": f"{other_torch}:{ROOT}"}
+        changes = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": TOKEN,
+            "RAY_TMPDIR": folder,
+            "PYTHONPATH": f"{other_torch}:{ROOT}",
+        }
         words = [sys.executable, "-c", CLUSTER]
-        with subprocess.Popen(words, env=os.environ | changes, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            words,
+            env=os.environ | changes,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
             assert process.stdout is not None
             assert process.stdin is not None
             yield process.stdout.readline().strip()
@@ -47,8 +66,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("token", "words"),
     [
-        ({"RAY_AUTH_TOKEN": "f" * 32}, "the cluster wants its token, and this machine has none or another"),
-        ({"RAY_AUTH_TOKEN_PATH": "/nowhere"}, "the cluster wants its token, and this machine has none or another"),
+        (
+            {"RAY_AUTH_TOKEN": "f" * 32},
+            "the cluster wants its token, and this machine has none or another",
+        ),
+        (
+            {"RAY_AUTH_TOKEN_PATH": "/nowhere"},
+            "the cluster wants its token, and this machine has none or another",
+        ),
         ({"RAY_AUTH_TOKEN": TOKEN}, "has torch 1.2.3, the driver "),
     ],
 )
@@ -56,7 +81,9 @@ def test_a_wrong_token_and_another_version_are_told_in_a_line(
     command: CommandLine, tmp_path: Path, address: str, token: dict[str, str], words: str
 ) -> None:
     command.environment.update(token, RAY_AUTH_MODE="token")
-    done = command("cluster.train", "--address", address, "--validation-images", 500, "--train-images", 1000)
+    done = command(
+        "cluster.train", "--address", address, "--validation-images", 500, "--train-images", 1000
+    )
     assert done.returncode == 2, done.stdout + done.stderr
     assert words in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
@@ -69,7 +96,11 @@ def test_a_wrong_token_and_another_version_are_told_in_a_line(
     ("change", "words", "version"),
     [
         ("ray.__version__ = '2.59.0'", "its versions are not ours", "2.59.0"),
-        ("platform.python_version = lambda: '3.9.1'", "has Python 3.", "the driver 3.9.1: install the same on both"),
+        (
+            "platform.python_version = lambda: '3.9.1'",
+            "has Python 3.",
+            "the driver 3.9.1: install the same on both",
+        ),
     ],
 )
 def test_another_ray_or_python_is_told_in_a_line(
@@ -87,7 +118,9 @@ def test_another_ray_or_python_is_told_in_a_line(
         "--train-images",
         "1000",
     ]
-    done = subprocess.run(call, cwd=tmp_path, env=command.environment, capture_output=True, text=True)
+    done = subprocess.run(
+        call, cwd=tmp_path, env=command.environment, capture_output=True, text=True
+    )
     assert done.returncode == 2, done.stdout + done.stderr
     assert words in done.stderr
     assert version in done.stderr

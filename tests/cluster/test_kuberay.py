@@ -1,4 +1,5 @@
-"""kuberay.yaml and the Dockerfile, without Kubernetes: against KubeRay's schemas, and by the part of Ray that will read them."""
+"""kuberay.yaml and the Dockerfile, without Kubernetes: against KubeRay's schemas, and by the
+part of Ray that will read them."""
 
 import json
 import os
@@ -20,7 +21,8 @@ from tests.conftest import ROOT
 CLUSTER, JOB = yaml.safe_load_all((ROOT / "cluster/kuberay.yaml").read_text())
 DOCKERFILE = (ROOT / "cluster/Dockerfile").read_text()
 CRDS = os.environ.get("KUBERAY_CRDS", "")
-"""A folder with ray.io_rayclusters.yaml and ray.io_rayjobs.yaml, as KubeRay publishes them with each release."""
+"""A folder with ray.io_rayclusters.yaml and ray.io_rayjobs.yaml, as KubeRay publishes them with
+each release."""
 
 
 def some(**fields: Any) -> dict[str, Any]:
@@ -28,11 +30,16 @@ def some(**fields: Any) -> dict[str, Any]:
     return {"type": "object", "properties": fields, "additionalProperties": False}
 
 
-NUMBER, TEXT, POD = {"type": "integer", "minimum": 0}, {"type": "string"}, {"type": "object", "required": ["spec"]}
+NUMBER, TEXT, POD = (
+    {"type": "integer", "minimum": 0},
+    {"type": "string"},
+    {"type": "object", "required": ["spec"]},
+)
 TEXTS = {"type": "object", "additionalProperties": TEXT}
 GROUP = {"rayStartParams": TEXTS, "resources": TEXTS, "template": POD}
 SCALED = {"groupName": TEXT, "replicas": NUMBER, "minReplicas": NUMBER, "maxReplicas": NUMBER}
-# What we use of KubeRay's own fields (ray.io/v1, the same from 1.5.1 to 1.7.0); the API server drops others in silence.
+# What we use of KubeRay's own fields (ray.io/v1, the same from 1.5.1 to 1.7.0); the API server
+# drops others in silence.
 FIELDS = {
     "RayCluster": some(
         rayVersion=TEXT,
@@ -53,11 +60,16 @@ def test_kuberay_knows_every_field(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.skipif(not CRDS, reason="KUBERAY_CRDS names no folder with KubeRay's published schemas")
+@pytest.mark.skipif(
+    not CRDS, reason="KUBERAY_CRDS names no folder with KubeRay's published schemas"
+)
 @pytest.mark.parametrize("document", [CLUSTER, JOB], ids=lambda document: document["kind"])
 def test_the_published_schema_takes_it_whole(document: dict[str, Any]) -> None:
-    """With the pods' own fields, and strictly: the schema itself lets unknown fields pass, to be dropped."""
-    published = yaml.safe_load((Path(CRDS) / f"ray.io_{document['kind'].lower()}s.yaml").read_text())
+    """With the pods' own fields, and strictly: the schema itself lets unknown fields pass, to be
+    dropped."""
+    published = yaml.safe_load(
+        (Path(CRDS) / f"ray.io_{document['kind'].lower()}s.yaml").read_text()
+    )
     version = next(version for version in published["spec"]["versions"] if version["name"] == "v1")
     schema = version["schema"]["openAPIV3Schema"]
     schema["properties"]["metadata"] = TEXTS
@@ -70,13 +82,18 @@ def strict(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     closed = {name: strict(part) for name, part in schema.items()}
-    if "properties" in closed and isinstance(closed["properties"], dict) and closed.get("type") == "object":
+    if (
+        "properties" in closed
+        and isinstance(closed["properties"], dict)
+        and closed.get("type") == "object"
+    ):
         closed.setdefault("additionalProperties", False)
     return closed
 
 
 def test_the_autoscaler_of_ray_reads_it() -> None:
-    """The very function that the autoscaler calls in the head's pod; it also holds the outcome to Ray's schema."""
+    """The very function that the autoscaler calls in the head's pod; it also holds the outcome
+    to Ray's schema."""
     config = autoscaling(CLUSTER | {"metadata": CLUSTER["metadata"] | {"namespace": "default"}})
     head, gpu = (config["available_node_types"][name] for name in ("headgroup", "gpu"))
     assert head["resources"]["driver"] > 100
@@ -87,18 +104,35 @@ def test_the_autoscaler_of_ray_reads_it() -> None:
 
 
 def test_cluster_job_and_lock_agree() -> None:
-    assert CLUSTER["spec"]["rayVersion"] == ray.__version__  # the operator judges by it whether there can be a token
+    assert (
+        CLUSTER["spec"]["rayVersion"] == ray.__version__
+    )  # the operator judges by it whether there can be a token
     assert CLUSTER["spec"]["authOptions"] == {"mode": "token"}
     assert JOB["spec"]["clusterSelector"] == {"ray.io/cluster": CLUSTER["metadata"]["name"]}
-    assert JOB["spec"]["entrypoint"].startswith("python -m tune.search --preset gpu --address auto --storage s3://")
+    assert JOB["spec"]["entrypoint"].startswith(
+        "python -m tune.search --preset gpu --address auto --storage s3://"
+    )
 
 
 def test_the_image_has_every_room_and_no_root() -> None:
-    copied = {word for line in re.findall("^COPY (.*)", DOCKERFILE, re.M) for word in line.split()[1:-1]}
-    assert {"Makefile", "requirements.lock", "cluster/install.sh", "fmnist", "cluster", "tune", "export"} == copied
+    copied = {
+        word for line in re.findall("^COPY (.*)", DOCKERFILE, re.M) for word in line.split()[1:-1]
+    }
+    assert {
+        "Makefile",
+        "requirements.lock",
+        "cluster/install.sh",
+        "fmnist",
+        "cluster",
+        "tune",
+        "export",
+    } == copied
     assert all((ROOT / path).exists() for path in copied)
     user = re.findall(r"^USER (\d+)$", DOCKERFILE, re.M)[-1]
     groups = [CLUSTER["spec"]["headGroupSpec"], *CLUSTER["spec"]["workerGroupSpecs"]]
     for pod in (group["template"]["spec"] for group in groups):
         assert pod["securityContext"] == {"runAsNonRoot": True, "runAsUser": int(user)}
-    assert len({json.dumps(group["template"]["spec"]["containers"][0]["image"]) for group in groups}) == 1
+    assert (
+        len({json.dumps(group["template"]["spec"]["containers"][0]["image"]) for group in groups})
+        == 1
+    )

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cluster import storage as module
-from cluster.storage import StateFile, open_storage, patiently
+from cluster.storage import StateFile, open_storage, retry
 from fmnist.errors import FailedError, InputError
 from tests.gates import wait_until
 from tests.harness.s3 import AWS, S3
@@ -79,20 +79,22 @@ def failing(times: int, then: str = "done") -> Callable[[], str]:
 
 def test_patience_waits_longer_each_time_up_to_ten_seconds_and_tells_once(clock: Clock) -> None:
     told: list[str] = []
-    assert patiently("saving", failing(8), told.append) == "done"
+    assert retry("saving", failing(8), told.append) == "done"
     assert clock.slept == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]
     assert told == ["saving: the storage does not answer ([Errno 5] gone); trying again for 300 s"]
-    assert patiently("saving", failing(1)) == "done"  # nobody to tell
-    assert patiently("saving", failing(0), told.append) == "done"
+    assert retry("saving", failing(1)) == "done"  # nobody to tell
+    assert retry("saving", failing(0), told.append) == "done"
     assert len(told) == 1
 
 
 def test_patience_ends(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE_S", 3.5)
-    with pytest.raises(FailedError, match=r"^saving: the storage failed for 4 s \(\[Errno 5\] gone\)$"):
-        patiently("saving", failing(4))
+    with pytest.raises(
+        FailedError, match=r"^saving: the storage failed for 4 s \(\[Errno 5\] gone\)$"
+    ):
+        retry("saving", failing(4))
     assert clock.slept == [0.5, 1.0, 2.0]  # the next wait would end after the deadline
-    assert patiently("saving", failing(3)) == "done"
+    assert retry("saving", failing(3)) == "done"
 
 
 def test_what_is_no_failure_of_the_storage_is_raised_at_once(clock: Clock) -> None:
@@ -100,7 +102,7 @@ def test_what_is_no_failure_of_the_storage_is_raised_at_once(clock: Clock) -> No
         raise KeyError("a defect")
 
     with pytest.raises(KeyError):
-        patiently("saving", act)
+        retry("saving", act)
     assert clock.slept == []
 
 
@@ -151,7 +153,7 @@ def test_a_state_is_saved_and_read_with_patience(s3: S3, monkeypatch: pytest.Mon
         calls.append((what, tell))
         return act()
 
-    monkeypatch.setattr(module, "patiently", patient)
+    monkeypatch.setattr(module, "retry", patient)
     file = open_storage(s3.place).state(Path("runs/a"))
     tell = calls.append
     file.save(state(1), tell)  # pyright: ignore[reportArgumentType]
@@ -184,16 +186,24 @@ def test_a_state_on_s3_runs_no_code(s3: S3, tmp_path: Path) -> None:
         ("s3://bucket/a/b/", "s3://bucket", "bucket/a/b"),
         ("s3://bucket", "s3://bucket", "bucket"),
         ("s3://bucket/a?region=x", "s3://bucket?region=x", "bucket/a"),
-        ("s3://bucket/a/b?endpoint_override=http://host?x", "s3://bucket?endpoint_override=http://host?x", "bucket/a/b"),
+        (
+            "s3://bucket/a/b?endpoint_override=http://host?x",
+            "s3://bucket?endpoint_override=http://host?x",
+            "bucket/a/b",
+        ),
     ],
 )
-def test_an_address_is_a_file_system_and_a_path(address: str, uri: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_is_a_file_system_and_a_path(
+    address: str, uri: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "open_filesystem", lambda uri: (uri, "ignored"))
     assert module._split(address) == (uri, path)  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("query", ["", "?region=x", "?endpoint_override=http://host/?x"])
-def test_a_bucket_is_tried_with_an_empty_file_that_is_taken_back(query: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_is_tried_with_an_empty_file_that_is_taken_back(
+    query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done: list[Any] = []
 
     class FileSystem:
@@ -201,8 +211,12 @@ def test_a_bucket_is_tried_with_an_empty_file_that_is_taken_back(query: str, mon
             done.append(path)
 
     opened: list[str] = []
-    monkeypatch.setattr(module, "open_filesystem", lambda uri: (opened.append(uri), (FileSystem(), ""))[1])
-    monkeypatch.setattr(module, "_put", lambda filesystem, path, content: done.append((path, content)))
+    monkeypatch.setattr(
+        module, "open_filesystem", lambda uri: (opened.append(uri), (FileSystem(), ""))[1]
+    )
+    monkeypatch.setattr(
+        module, "_put", lambda filesystem, path, content: done.append((path, content))
+    )
     place = f"s3://bucket/runs{query}"
     assert open_storage(place).place == place
     assert opened == [f"s3://bucket{query}"]
@@ -237,13 +251,21 @@ def test_a_write_that_fails_is_not_closed_into_half_an_object() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("gs://bucket/runs", "storage='gs://bucket/runs': gs:// is not known; give a folder, or s3://BUCKET/PREFIX"),
+        (
+            "gs://bucket/runs",
+            "storage='gs://bucket/runs': gs:// is not known; give a folder, or s3://BUCKET/PREFIX",
+        ),
         ("s3://", "storage='s3://': it names no bucket; give s3://BUCKET/PREFIX"),
-        ("s3:///?region=x", "storage='s3:///?region=x': it names no bucket; give s3://BUCKET/PREFIX"),
+        (
+            "s3:///?region=x",
+            "storage='s3:///?region=x': it names no bucket; give s3://BUCKET/PREFIX",
+        ),
         (
             "/proc/nothing",
-            "storage='/proc/nothing': it cannot be written to (No such file or directory); "
-            "give a folder that every node can write to",
+            (
+                "storage='/proc/nothing': it cannot be written to (No such file or directory); "
+                "give a folder that every node can write to"
+            ),
         ),
     ],
 )
@@ -312,12 +334,16 @@ def test_a_run_on_s3_alone_is_fetched_without_its_states(s3: S3, tmp_path: Path)
     storage.state(Path("runs/ab")).save(state(1))
     Path("runs").rename("gone")
     assert storage.run_to_resume("a") == Path("runs/a")
-    found = sorted(str(path.relative_to("runs/a")) for path in Path("runs/a").rglob("*") if path.is_file())
+    found = sorted(
+        str(path.relative_to("runs/a")) for path in Path("runs/a").rglob("*") if path.is_file()
+    )
     assert found == ["config.json", "search/journal.jsonl", "search/trials.jsonl"]
     assert Path("runs/a/search/trials.jsonl").read_text() == "1\n"
     Path("runs/a/config.json").write_text("mine")
     assert storage.run_to_resume("a") == Path("runs/a")
-    assert Path("runs/a/config.json").read_text() == "mine"  # what is here already is not fetched again
+    assert (
+        Path("runs/a/config.json").read_text() == "mine"
+    )  # what is here already is not fetched again
 
 
 def test_a_storage_that_cannot_be_read(s3: S3) -> None:
@@ -347,7 +373,9 @@ def test_a_run_in_a_folder_is_found_there(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_mirroring_copies_what_is_new_or_has_changed(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mirroring_copies_what_is_new_or_has_changed(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
     storage, run = open_storage(s3.place), Path("runs/a")
     fill(run)
     written: list[str] = []
@@ -362,7 +390,11 @@ def test_mirroring_copies_what_is_new_or_has_changed(s3: S3, monkeypatch: pytest
     with storage.mirrored(run, print) as push:
         push()
         assert written == ["config.json", "search/journal.jsonl", "search/trials.jsonl"]
-        assert keys(s3) == ["a/config.json", "a/search/journal.jsonl", "a/search/trials.jsonl"]  # neither hidden files nor links
+        assert keys(s3) == [
+            "a/config.json",
+            "a/search/journal.jsonl",
+            "a/search/trials.jsonl",
+        ]  # neither hidden files nor links
         push()
         assert len(written) == 3
         (run / "search/trials.jsonl").write_text("1\n2\n")
@@ -378,10 +410,14 @@ def test_mirroring_goes_on_by_itself(s3: S3, monkeypatch: pytest.MonkeyPatch) ->
     storage, run = open_storage(s3.place), Path("runs/a")
     fill(run)
     with storage.mirrored(run, print):
-        wait_until(lambda: keys(s3) == ["a/config.json", "a/search/journal.jsonl", "a/search/trials.jsonl"])
+        wait_until(
+            lambda: keys(s3) == ["a/config.json", "a/search/journal.jsonl", "a/search/trials.jsonl"]
+        )
 
 
-def test_what_failed_is_told_once_and_copied_in_the_end(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_failed_is_told_once_and_copied_in_the_end(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MIRROR_EVERY_S", 0.01)
     storage, run, told = open_storage(s3.place), Path("runs/a"), list[str]()
     fill(run)
@@ -400,7 +436,9 @@ def test_what_failed_is_told_once_and_copied_in_the_end(s3: S3, monkeypatch: pyt
     assert told == [f"copying runs/a to {s3.place} failed (slow down); it goes on trying"]
 
 
-def test_a_run_that_breaks_is_copied_and_its_own_error_told(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_breaks_is_copied_and_its_own_error_told(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MIRROR_EVERY_S", 1000.0)
     storage, run = open_storage(s3.place), Path("runs/a")
     fill(run)
@@ -428,11 +466,19 @@ def test_the_last_copy_has_patience(s3: S3, clock: Clock, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "_put", fails)
     with pytest.raises(FailedError) as raised, storage.mirrored(run, told.append):
         pass
-    assert str(raised.value) == f"copying runs/a to {s3.place}: the storage failed for 300 s (slow down)"
-    assert told == [f"copying runs/a to {s3.place}: the storage does not answer (slow down); trying again for 300 s"]
+    assert (
+        str(raised.value)
+        == f"copying runs/a to {s3.place}: the storage failed for 300 s (slow down)"
+    )
+    assert told == [
+        f"copying runs/a to {s3.place}: the storage does not answer (slow down); trying again for"
+        " 300 s"
+    ]
 
 
-def test_a_file_that_vanishes_meanwhile_is_left_out(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_vanishes_meanwhile_is_left_out(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MIRROR_EVERY_S", 1000.0)
     storage, run = open_storage(s3.place), Path("runs/a")
     fill(run)

@@ -1,4 +1,5 @@
-"""The client: the data set's own images as they are, others fitted; whole bundles only; no PyTorch."""
+"""The client: the data set's own images as they are, others fitted; whole bundles only; no
+PyTorch."""
 
 import json
 import os
@@ -13,28 +14,39 @@ import pytest
 from PIL import Image
 
 from benchmarks.photos import prepare, render
-from export.bundle import refresh
-from export.client import Client, ClientError
-from fmnist.checkpoint import Checkpoint, save_checkpoint
-from fmnist.data import Split
-from fmnist.evaluate import compute_logits
+from export.bundle import layout
+from export.bundle.writer import refresh
+from export.client import GOLDEN, MANIFEST, Client, ClientError
+from fmnist.data.dataset import Split
+from fmnist.models.inference import compute_logits
+from fmnist.training.checkpoint import Checkpoint, save_checkpoint
 from tests.conftest import ROOT, Outcome
 
 
 @pytest.fixture(scope="module")
-def bundle(checkpoint: Checkpoint, make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(
+    checkpoint: Checkpoint,
+    make_bundle: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     return make_bundle(tmp_path_factory.mktemp("run") / "export", checkpoint).parent
+
+
+def test_it_names_the_files_as_the_other_rooms_do() -> None:
+    assert (MANIFEST, GOLDEN) == (layout.MANIFEST, layout.GOLDEN)
 
 
 def test_answers_are_pytorchs(bundle: Path, checkpoint: Checkpoint, official_test: Split) -> None:
     client = Client(bundle)
-    expected = compute_logits(checkpoint.model, official_test.images[:100]).softmax(1)
-    found = client.probabilities(official_test.images[:100].numpy())
-    assert np.allclose(found, expected.numpy(), atol=1e-5)
-    best = client.top(Image.fromarray(official_test.images[0].numpy()))
+    images = official_test.images[:100]
+    expected = compute_logits(checkpoint.model, images).softmax(1)
+    assert np.allclose(client.probabilities(images.numpy()), expected.numpy(), atol=1e-5)
+
+    best = client.top(Image.fromarray(images[0].numpy()))
     assert len(best) == 3
-    assert best[0][0] == checkpoint.data.classes[int(expected[0].argmax())]
-    assert best[0][1] == pytest.approx(float(expected[0].max()), abs=1e-5)
+    label, probability = best[0]
+    assert label == checkpoint.data.classes[int(expected[0].argmax())]
+    assert probability == pytest.approx(float(expected[0].max()), abs=1e-5)
 
 
 def test_changed_model_is_refused(bundle: Path, tmp_path: Path) -> None:
@@ -45,11 +57,13 @@ def test_changed_model_is_refused(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(content)
     with pytest.raises(ClientError, match="SHA-256"):
         Client(tmp_path)
+
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     del manifest["data"]["fit"]
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ClientError, match="damaged or an older version's"):
         Client(tmp_path)
+
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(ClientError, match="not a whole bundle"):
         Client(tmp_path)
@@ -59,20 +73,29 @@ def test_check_holds_every_file_and_the_answers(bundle: Path, tmp_path: Path) ->
     copy = shutil.copytree(bundle, tmp_path / "bundle")
 
     def checked() -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, copy / "client.py", "--check"], capture_output=True, text=True, cwd=tmp_path)
+        return subprocess.run(
+            [sys.executable, copy / "client.py", "--check"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
 
     done = checked()
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("whole: 4 files; logits of 20 golden samples differ by at most")
+
     (copy / "MODEL_CARD.md").write_text("the best model there is")
-    assert (done := checked()).returncode == 2
+    done = checked()
+    assert done.returncode == 2
     assert "MODEL_CARD.md: SHA-256" in done.stderr
+
     with np.load(bundle / "golden.npz") as arrays:
         golden = dict(arrays)
     golden["logits"][0, 0] += 0.01
     np.savez(copy / "golden.npz", **golden)
     refresh(copy)
-    assert (done := checked()).returncode == 2
+    done = checked()
+    assert done.returncode == 2
     assert done.stderr.startswith("error: logits of the golden samples differ by up to 1.0e-02")
 
 
@@ -83,60 +106,83 @@ def test_prepared_photos_are_told_and_resized_ones_are_not(
     source = np.random.default_rng(0)
     images, truth = official_test.images[:60].numpy(), official_test.labels[:60].numpy()
     given = [prepare(client, image, render(image, source)) for image in images]
-    right = {way: (client.probabilities(np.stack([each[way] for each in given])).argmax(1) == truth).mean() for way in given[0]}
+    right: dict[str, float] = {}
+    for way in given[0]:
+        predicted = client.probabilities(np.stack([each[way] for each in given])).argmax(1)
+        right[way] = (predicted == truth).mean()
     assert right["original"] > 0.6
     assert right["prepared"] > right["original"] - 0.15
     assert right["prepared"] > max(right["resized"], right["negated"]) + 0.2
 
 
-def test_flags_say_what_a_picture_is(bundle: Path, official_test: Split, tmp_path: Path, call: Callable[..., Outcome]) -> None:
+def test_flags_say_what_a_picture_is(
+    bundle: Path, official_test: Split, tmp_path: Path, call: Callable[..., Outcome]
+) -> None:
     photo = render(official_test.images[1].numpy(), np.random.default_rng(1))
     photo.save(tmp_path / "photo.png")
     client = Client(bundle)
     answers: dict[str, str] = {}
     for flag, choice in {"--photo": True, "--no-photo": False, "--top=3": None}.items():
-        best = ", ".join(f"{label} {probability:.1%}" for label, probability in client.top(photo, photo=choice))
+        top = client.top(photo, photo=choice)
+        answers[flag] = ", ".join(f"{label} {probability:.1%}" for label, probability in top)
         done = call("export.predict", tmp_path / "photo.png", "--run", bundle.parent, flag)
-        assert (done.code, done.output) == (0, f"{tmp_path / 'photo.png'}: {best}\n")
+        assert (done.code, done.output) == (0, f"{tmp_path / 'photo.png'}: {answers[flag]}\n")
+
         words = [sys.executable, bundle / "client.py", flag, tmp_path / "photo.png"]
-        assert subprocess.run(words, capture_output=True, text=True, cwd=tmp_path).stdout == done.output
-        answers[flag] = best
+        shipped = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+        assert shipped.stdout == done.output
     assert answers["--photo"] == answers["--top=3"] != answers["--no-photo"]
 
 
 def test_folders_batches_json_and_heat_maps(
-    bundle: Path, checkpoint: Checkpoint, official_test: Split, tmp_path: Path, call: Callable[..., Outcome]
+    bundle: Path,
+    checkpoint: Checkpoint,
+    official_test: Split,
+    tmp_path: Path,
+    call: Callable[..., Outcome],
 ) -> None:
     folder = tmp_path / "images/more"
     folder.mkdir(parents=True)
     for number in range(7):
         Image.fromarray(official_test.images[number].numpy()).save(folder / f"{number}.PNG")
     (folder / "notes.txt").write_text("no image")
-    save_checkpoint(bundle.parent / "best", checkpoint.model, checkpoint.config, checkpoint.data, {})
-    lines = call("export.predict", tmp_path / "images", "--run", bundle.parent, "--batch", 3, "--explain", tmp_path / "cam.png")
-    assert lines.code == 0, lines.output
-    *answers, last = lines.output.splitlines()
-    assert [line.split(":")[0] for line in answers] == [str(folder / f"{number}.PNG") for number in range(7)]
+    run = bundle.parent
+    save_checkpoint(run / "best", checkpoint.model, checkpoint.config, checkpoint.data, {})
+    flags = ("--run", run, "--batch", 3, "--explain", tmp_path / "cam.png")
+    done = call("export.predict", tmp_path / "images", *flags)
+    assert done.code == 0, done.output
+    *answers, last = done.output.splitlines()
+    files = [str(folder / f"{number}.PNG") for number in range(7)]
+    assert [line.split(":")[0] for line in answers] == files
     assert last == f"saved in {tmp_path / 'cam.png'}"
     assert Image.open(tmp_path / "cam.png").size[0] > 300
-    shipped = subprocess.run([sys.executable, bundle / "client.py", "--json", folder], capture_output=True, text=True, check=True)
+
+    words = [sys.executable, bundle / "client.py", "--json", folder]
+    shipped = subprocess.run(words, capture_output=True, text=True, check=True)
     expected = Client(bundle).probabilities(official_test.images[:7].numpy())
     for number, answer in enumerate(json.loads(shipped.stdout)):
-        assert answer["image"] == str(folder / f"{number}.PNG")
+        assert answer["image"] == files[number]
         best = answer["top"][0]
         assert best["label"] == checkpoint.data.classes[int(expected[number].argmax())]
         assert best["probability"] == pytest.approx(float(expected[number].max()), abs=1e-6)
+
+    # No half of a list comes before the error.
     (folder / "8.png").write_bytes(b"cut")
-    done = call("export.predict", folder, "--run", bundle.parent, "--json")
+    done = call("export.predict", folder, "--run", run, "--json")
     assert done.code == 2
-    assert done.output.startswith(f"error: image='{folder / '8.png'}'")  # and no half of a list
+    assert done.output.startswith(f"error: image='{folder / '8.png'}'")
+
     (tmp_path / "empty").mkdir()
     done = call("export.predict", tmp_path / "empty", "--run", bundle.parent)
     assert (done.code, "the folder holds no image" in done.output) == (2, True)
 
 
 @pytest.mark.parametrize(
-    ("size", "words"), [((300, 200), "nothing to be seen but background; show one thing"), ((5, 5), "5×5 pixels; at least 8×8")]
+    ("size", "words"),
+    [
+        ((300, 200), "nothing to be seen but background; show one thing"),
+        ((5, 5), "5×5 pixels; at least 8×8"),
+    ],
 )
 def test_photo_of_nothing_is_refused_in_one_line(
     size: tuple[int, int], words: str, bundle: Path, tmp_path: Path, call: Callable[..., Outcome]
@@ -147,7 +193,9 @@ def test_photo_of_nothing_is_refused_in_one_line(
     assert done.code == 2
     assert done.output.startswith(f"error: image='{path}': {words}")
     assert done.output.count("\n") == 1
-    shipped = subprocess.run([sys.executable, bundle / "client.py", path, "--photo"], capture_output=True, text=True)
+
+    command = [sys.executable, bundle / "client.py", path, "--photo"]
+    shipped = subprocess.run(command, capture_output=True, text=True)
     assert (shipped.returncode, shipped.stderr) == (2, done.output)
 
 
@@ -158,27 +206,36 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     uv = ROOT / ".venv/bin/uv"
     subprocess.run([uv, "venv", "--quiet", folder], check=True)
     python = folder / "bin/python"
-    subprocess.run([uv, "pip", "install", "--quiet", "--python", python, "onnxruntime", "numpy", "pillow"], check=True)
+    install = [uv, "pip", "install", "--quiet", "--python", python]
+    subprocess.run([*install, "onnxruntime", "numpy", "pillow"], check=True)
     return python
 
 
 @pytest.mark.full
-def test_predicts_where_there_is_no_pytorch(bare_python: Path, bundle: Path, official_test: Split, tmp_path: Path) -> None:
+def test_predicts_where_there_is_no_pytorch(
+    bare_python: Path, bundle: Path, official_test: Split, tmp_path: Path
+) -> None:
     image = tmp_path / "boot.png"
     Image.fromarray(official_test.images[0].numpy()).save(image)
     no_torch = subprocess.run([bare_python, "-c", "import torch"], capture_output=True)
     assert no_torch.returncode != 0
+
     label, probability = Client(bundle).top(Image.open(image))[0]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    commands = (
+    commands: list[list[str | Path]] = [
         [bare_python, "-m", "export.predict", image, "--run", bundle.parent],
         [bare_python, bundle / "client.py", image],
-    )
+    ]
+
+    def start(words: list[str | Path]) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=environment)
+
     for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+        done = start(command)
         assert done.returncode == 0, done.stderr
         assert f"{label} {probability:.1%}" in done.stdout
-        bad = subprocess.run([*command, tmp_path / "none.png"], capture_output=True, text=True, cwd=tmp_path, env=environment)
+
+        bad = start([*command, tmp_path / "none.png"])
         assert bad.returncode == 2
         assert bad.stderr.startswith("error: image=")
         assert label in bad.stdout

@@ -1,4 +1,5 @@
-"""The demo in a real browser, from a plain static server: the same answers as Python's, for everybody, and no request elsewhere."""
+"""The demo in a real browser, from a plain static server: the same answers as Python's, for
+everybody, and no request elsewhere."""
 
 import base64
 import io
@@ -18,9 +19,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.photos import render
 from export.client import Client
-from export.web import RUNTIME, runtime, write_demo
-from fmnist.checkpoint import Checkpoint
-from fmnist.data import Split
+from export.demo.runtime import RUNTIME, runtime_files
+from export.demo.site import ASSETS, write_demo
+from fmnist.data.dataset import Split
+from fmnist.training.checkpoint import Checkpoint
 from tests.browser import NARROW, WIDE
 from tests.conftest import Outcome
 
@@ -31,7 +33,9 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def bundle(lenet: Checkpoint, make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(
+    lenet: Checkpoint, make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     return make_bundle(tmp_path_factory.mktemp("demo") / "export", lenet).parent
 
 
@@ -70,7 +74,10 @@ def visit(browser: Browser, site: str) -> Iterator[Callable[..., Page]]:
 
 
 def probabilities(page: Page, pixels: np.ndarray) -> list[float]:
-    return page.evaluate("async (pixels) => (await demo.predict(Uint8Array.from(pixels))).probabilities", pixels.flatten().tolist())
+    return page.evaluate(
+        "async (pixels) => (await demo.predict(Uint8Array.from(pixels))).probabilities",
+        pixels.flatten().tolist(),
+    )
 
 
 def test_golden_samples_get_pythons_answers(visit: Callable[..., Page], bundle: Path) -> None:
@@ -80,42 +87,59 @@ def test_golden_samples_get_pythons_answers(visit: Callable[..., Page], bundle: 
         pixels = golden["pixels"]
     expected = client.probabilities(pixels)
     for number, image in enumerate(pixels):
-        assert np.abs(np.array(probabilities(page, image)) - expected[number]).max() < 1e-3
-    for number in (0, 7, 19):  # by keyboard, through the picture file
+        answer = np.array(probabilities(page, image))
+        assert np.abs(answer - expected[number]).max() < 1e-3
+
+    # By keyboard, through the picture file.
+    for number in (0, 7, 19):
         sample = page.locator(f"[data-sample='{number}']")
         sample.focus()
         page.keyboard.press("Enter")
-        label, probability = client.labels[int(expected[number].argmax())], float(expected[number].max())
+        label, probability = client.likeliest(expected[number], 1)[0]
         expect(page.locator("#answer")).to_have_text(f"{label}, {100 * probability:.1f} %")
         assert page.locator("#bars li").count() == 10
         assert page.inner_text("#time").endswith("ms in the model")
 
 
-def test_photos_are_prepared_as_in_python(visit: Callable[..., Page], bundle: Path, official_test: Split, tmp_path: Path) -> None:
-    page, client, source = visit(), Client(bundle), np.random.default_rng(0)
+def browser_pixels(page: Page, photo: Image.Image) -> np.ndarray:
+    """A photo (28, 28) as the browser prepares it."""
+    buffer = io.BytesIO()
+    photo.save(buffer, "PNG")
+    address = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    options = {"size": 28, "channels": 1, "photo": True}
+    pixels = page.evaluate(
+        """async ([address, options]) => {
+            const blob = await (await fetch(address)).blob();
+            const bitmap = await createImageBitmap(blob);
+            const picture = demo.pixelsOf(bitmap, bitmap.width, bitmap.height);
+            return Array.from(demo.toPixels(picture, options));
+        }""",
+        [address, options],
+    )
+    return np.array(pixels, np.uint8).reshape(28, 28)
+
+
+def test_photos_are_prepared_as_in_python(
+    visit: Callable[..., Page], bundle: Path, official_test: Split, tmp_path: Path
+) -> None:
+    page = visit()
+    client = Client(bundle)
+    source = np.random.default_rng(0)
     photos = [render(image.numpy(), source) for image in official_test.images[:20]]
     same = 0
     for photo in photos:
         there = client.pixels(photo, photo=True)
-        photo.save(buffer := io.BytesIO(), "PNG")
-        found = page.evaluate(
-            """async ([address, options]) => {
-                const bitmap = await createImageBitmap(await (await fetch(address)).blob());
-                return Array.from(demo.toPixels(demo.pixelsOf(bitmap, bitmap.width, bitmap.height), options));
-            }""",
-            [
-                "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode(),
-                {"size": 28, "channels": 1, "photo": True},
-            ],
-        )
-        here = np.array(found, np.uint8).reshape(28, 28)
+        here = browser_pixels(page, photo)
         assert np.abs(here.astype(int) - there.astype(int)).mean() < 3
-        same += int(np.argmax(probabilities(page, here)) == client.probabilities(there[None])[0].argmax())
+        expected = client.probabilities(there[None])[0].argmax()
+        same += int(np.argmax(probabilities(page, here)) == expected)
     assert same >= 19
+
     photos[-1].save(tmp_path / "photo.png")
     page.set_input_files("#file", tmp_path / "photo.png")
     expect(page.locator("#answer")).not_to_have_text("")
     assert page.inner_text("#answer").split(",")[0] == client.top(photos[-1], 1)[0][0]
+
     (tmp_path / "no.png").write_text("no picture")
     page.set_input_files("#file", tmp_path / "no.png")
     expect(page.locator("#state")).to_contain_text("not a picture")
@@ -137,21 +161,26 @@ def test_drawing_dropping_and_filming(visit: Callable[..., Page], official_test:
     page.mouse.up()
     expect(page.locator("#answer")).not_to_have_text("")
     drawn = page.inner_text("#answer")
+
     page.evaluate(
         """async () => {
             const blob = await (await fetch('samples/00.png')).blob();
-            const data = new DataTransfer();
-            data.items.add(new File([blob], 'a.png', {type: 'image/png'}));
-            document.getElementById('drop').dispatchEvent(new DragEvent('drop', {dataTransfer: data, cancelable: true}));
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([blob], 'a.png', {type: 'image/png'}));
+            const drop = new DragEvent('drop', {dataTransfer, cancelable: true});
+            document.getElementById('drop').dispatchEvent(drop);
         }"""
     )
     expect(page.locator("#answer")).not_to_have_text(drawn)
     dropped = page.inner_text("#answer")
+
+    # The camera is Chromium's fake one.
     film = page.get_by_role("button", name="Start the camera")
     film.click()
-    expect(page.locator("#answer")).not_to_have_text(dropped)  # of Chromium's fake camera
+    expect(page.locator("#answer")).not_to_have_text(dropped)
     page.get_by_role("button", name="Stop the camera").click()
-    assert page.get_by_role("button", name="Start the camera").get_attribute("aria-pressed") == "false"
+    film = page.get_by_role("button", name="Start the camera")
+    assert film.get_attribute("aria-pressed") == "false"
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
@@ -161,18 +190,25 @@ def test_everybody_can_use_it(visit: Callable[..., Page], width: int, scheme: st
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.locator("[data-sample='3']").click()
     expect(page.locator("#answer")).not_to_have_text("")
-    found = Axe().run(page).response["violations"]
-    assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")] == []
+
+    violations = Axe().run(page).response["violations"]
+    grave = [one for one in violations if one["impact"] in ("serious", "critical")]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in grave] == []
 
 
-def test_the_command_and_what_it_refuses(bundle: Path, tmp_path: Path, call: Callable[..., Outcome]) -> None:
+def test_the_command_and_what_it_refuses(
+    bundle: Path, tmp_path: Path, call: Callable[..., Outcome]
+) -> None:
     out = tmp_path / "site"
     done = call("export.web", bundle, "--out", out)
     assert done.code == 0, done.output
     assert f"python -m http.server --directory {out}" in done.output
     config = json.loads((out / "config.json").read_text())
     assert len(config["samples"]) == 20
-    assert {path.name for path in out.iterdir()} >= {*RUNTIME, "index.html", "app.js", "photo.js", "style.css", "model.onnx"}
+    names = {path.name for path in out.iterdir()}
+    assert names == {*RUNTIME, *ASSETS, "model.onnx", "config.json", "samples"}
+    assert set(runtime_files()) == set(RUNTIME)
+
     copy = tmp_path / "copy"
     copy.mkdir()
     for path in bundle.iterdir():
@@ -181,4 +217,3 @@ def test_the_command_and_what_it_refuses(bundle: Path, tmp_path: Path, call: Cal
     done = call("export.web", copy)
     assert (done.code, "files: client.py was changed" in done.output) == (2, True)
     assert not (tmp_path / "web").exists()
-    assert set(runtime()) == set(RUNTIME)

@@ -1,78 +1,89 @@
-import subprocess
-import sys
-from pathlib import Path
+"""`python -m fmnist.summary`: the panel that closes a run."""
 
-import pytest
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 from rich.console import Console
 
 from fmnist.config import TrainConfig
-from fmnist.errors import InputError
-from fmnist.run import read_json
-from fmnist.summary import closing_panel, peak_memory, record, stage
+from fmnist.runs.files import write_json
+from fmnist.runs.summary import read_summary, record
+from fmnist.summary import closing_panel
+from tests.conftest import Outcome
 
 
-def test_stages_add_up(tmp_path: Path) -> None:
-    record(tmp_path, "search", 10.123, 900.4, {"validation_accuracy": 0.9})
-    record(tmp_path, "retrain", 20.0, 700.0, {"test_accuracy": 0.91})
-    assert read_json(tmp_path / "summary.json") == {
-        "version": 1,
-        "validation_accuracy": 0.9,
-        "test_accuracy": 0.91,
-        "seconds": {"search": 10.12, "retrain": 20.0},
-        "peak_memory_mb": 900,
+def shown(run: Path, width: int = 150) -> str:
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(closing_panel(run, read_summary(run)))
+    return console.export_text()
+
+
+def titles(text: str) -> list[str]:
+    """The titles of the panel's lines, in order."""
+    return re.findall(r"^│ (\S.*?)  ", text, flags=re.MULTILINE)
+
+
+def searched(run: Path) -> Path:
+    found: dict[str, Any] = {
+        "config": TrainConfig().to_dict(),
+        "validation_accuracy": 0.9012,
+        "trial_images": 5000,
+        "files": {"trials": "search/trials.jsonl"},
     }
+    record(run, "search", 60.0, 900.0, found)
+    return run
 
 
-def test_a_stage_that_fails_records_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), stage(tmp_path, "search") as found:
-        found["validation_accuracy"] = 1.0
-        raise RuntimeError
-    assert not (tmp_path / "summary.json").exists()
+def test_what_is_not_done_yet_is_left_out(tmp_path: Path) -> None:
+    text = shown(searched(tmp_path))
+    assert "90.12% (of the trial, on 5,000 images)" in text
+    assert titles(text) == ["best config", "validation", "time", "peak memory"]
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("{", "cannot be read"),
-        ("[]", "does not hold an object"),
-        ("{}", "has version None, this is fmnist's 1"),
-        ('{"version": 7}', "has version 7"),
-        ('{"version": 1, "seconds": 3}', "seconds=3 is no dict"),
-    ],
-)
-def test_a_summary_that_is_damaged_or_another_versions_is_told_before_the_work(content: str, words: str, tmp_path: Path) -> None:
-    (tmp_path / "summary.json").write_text(content)
-    with pytest.raises(InputError, match=words), stage(tmp_path, "export"):
-        pytest.fail("the work began")
-    assert (tmp_path / "summary.json").read_text() == content
-
-
-def test_memory_counts_children() -> None:
-    with peak_memory() as alone:
-        pass
-    script = "x = b'x' * 300_000_000; print('taken', flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "taken\n"
-        with peak_memory() as both:
-            pass
-        child.kill()
-    assert 250 < max(both) - max(alone) < 400
-
-
-def test_panel_shows_what_there_is(tmp_path: Path) -> None:
-    record(tmp_path, "search", 60.0, 900.0, {"config": TrainConfig().to_dict(), "validation_accuracy": 0.9012})
-    found = {
+def test_stages_add_lines_and_files(tmp_path: Path) -> None:
+    searched(tmp_path)
+    found: dict[str, Any] = {
         "test_accuracy": 0.8999,
         "test_images": 10000,
-        "parity_max_abs_diff": 2e-6,
-        "parity_tolerance": 1e-4,
-        "onnx_test_accuracy": 0.8999,
-        "latency_p50_us": {"pytorch": 200.0, "onnxruntime": 25.0},
-        "latency_setting": "1 CPU thread",
+        "panel": {"parity": "ONNX logits within 2.0e-06 [1]"},
+        "files": {"model": "export/model.onnx"},
     }
-    for summary, shown in ((read_json(tmp_path / "summary.json"), ["90.12%"]), (found, ["89.99%", "8.0×", "2.0e-06"])):
-        console = Console(width=150, record=True, file=(tmp_path / "out").open("w"))
-        console.print(closing_panel(tmp_path, {"seconds": {}, "peak_memory_mb": 1} | summary))
-        text = console.export_text()
-        assert all(word in text for word in shown)
+    record(tmp_path, "verify", 30.0, 300.0, found)
+    for name in ("export/model.onnx", "best/model.safetensors", "search/trials.jsonl"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+
+    text = shown(tmp_path)
+    own = ["best config", "validation", "test", "parity", "time", "peak memory", "weights"]
+    assert titles(text) == [*own, "trials", "model"]
+    assert "89.99% of 10,000 images, read once" in text
+    assert "ONNX logits within 2.0e-06 [1]" in text
+    assert "1.5 min: search 60 s, verify 30 s" in text
+    assert str(tmp_path / "export/model.onnx") in text.replace("│\n│", "")
+
+
+def test_the_panel_is_whole_at_80_columns(tmp_path: Path) -> None:
+    record(searched(tmp_path), "verify", 1.0, 1.0, {"panel": {"parity": "word " * 40}})
+    text = shown(tmp_path, width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("word") == 40
+
+
+def test_the_newest_run_with_a_summary_is_shown(
+    call: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    for name in ("first", "second"):
+        write_json(tmp_path / "runs" / name / "config.json", {})
+    searched(tmp_path / "runs/first")
+
+    outcome = call("fmnist.summary")
+    assert outcome.code == 0
+    assert "runs/first: the newest run with a summary" in outcome.output
+    assert "90.12%" in outcome.output
+
+    missing = call("fmnist.summary", "second")
+    assert missing.code == 2
+    assert missing.output.startswith("error: run='runs/second': it has no summary.json")

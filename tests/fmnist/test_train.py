@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from fmnist.checkpoint import load_state
+from fmnist.training.checkpoint import load_state
 from tests.conftest import IMAGES, ROOT, CommandLine, Outcome, runs
 from tests.gates import LIMIT_S, Gates
 
@@ -26,6 +26,7 @@ def test_leaves_a_run_folder(call: Callable[..., Outcome], tmp_path: Path) -> No
     done = call("fmnist.train", *LENET, "--epochs", 2, "--name", "a")
     assert done.code == 0, done.output
     assert "epoch 2/2" in done.output
+
     run = tmp_path / "runs/a"
     assert json.loads((run / "config.json").read_text())["train"]["epochs"] == 2
     summary = json.loads((run / "summary.json").read_text())
@@ -33,6 +34,7 @@ def test_leaves_a_run_folder(call: Callable[..., Outcome], tmp_path: Path) -> No
     assert "test_accuracy" not in summary
     assert summary["seconds"]["train"] > 0
     assert (run / "best/model.safetensors").exists()
+
     evaluated = call("fmnist.evaluate", "--split", "validation")
     assert evaluated.code == 0, evaluated.output
     assert "Ankle boot" in evaluated.output
@@ -43,23 +45,29 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+        same_keys = one.keys() == other.keys()
+        return same_keys and all(same(value, other[key]) for key, value in one.items())
     if isinstance(one, list):
         return len(one) == len(other) and all(map(same, one, other))
     return one == other
 
 
-def without_clock(state: dict[str, Any]) -> dict[str, Any]:
-    timed = ("images_per_s", "seconds")
-    return state | {"history": [{key: row[key] for key in row if key not in timed} for row in state["history"]]}
+def without_times(state: dict[str, Any]) -> dict[str, Any]:
+    times = {"images_per_s": None, "seconds": None}
+    history = [row | times for row in state["history"]]
+    return state | {"history": history}
 
 
 @pytest.mark.processes
-def test_killed_and_resumed_is_bit_for_bit_undisturbed(command: CommandLine, gates: Gates, tmp_path: Path) -> None:
-    recipe = ("--recipe", "airnet-quick", "--validation-images", 500, "--train-images", IMAGES, "--epochs", 5)
-    recipe = (*recipe, "--global-batch-size", 64)
-    arguments = (*recipe, "--widths", "8", "16", "32", "--optimizer", "muon", "--lr", "0.005", "--ema", "0.98", "--erase", "0.3")
+def test_killed_and_resumed_is_bit_for_bit_undisturbed(
+    command: CommandLine, gates: Gates, tmp_path: Path
+) -> None:
+    images = ("--validation-images", 500, "--train-images", IMAGES, "--global-batch-size", 64)
+    network = ("--recipe", "airnet-quick", "--widths", 8, 16, 32, "--epochs", 5)
+    extras = ("--optimizer", "muon", "--lr", 0.005, "--ema", 0.98, "--erase", 0.3)
+    arguments = (*network, *images, *extras)
     assert command("fmnist.train", *arguments, "--name", "undisturbed").returncode == 0
+
     gates.close(1.5)
     process = command.start("fmnist.train", *arguments, "--name", "killed")
     gates.wait_for(1, runs(process))
@@ -67,25 +75,34 @@ def test_killed_and_resumed_is_bit_for_bit_undisturbed(command: CommandLine, gat
     process.communicate()
     gates.open()
     assert not (tmp_path / "runs/killed/best").exists()
+
     resumed = command("fmnist.train", "--resume")  # the newest run, as it was started
     assert resumed.returncode == 0, resumed.stderr
     assert "epoch 1/5" not in resumed.stdout
-    one, other = (tmp_path / "runs" / name for name in ("undisturbed", "killed"))
-    assert same(load_file(one / "best/model.safetensors"), load_file(other / "best/model.safetensors"))
-    # Weights, both optimisers' moments, averaged weights, and losses, which show the order of data and its augmentation.
-    assert same(without_clock(load_state(one / "last.pt")), without_clock(load_state(other / "last.pt")))
-    assert list((other / "tensorboard").glob("events.out.tfevents.*"))
+
+    undisturbed, killed = tmp_path / "runs/undisturbed", tmp_path / "runs/killed"
+    weights = load_file(killed / "best/model.safetensors")
+    assert same(weights, load_file(undisturbed / "best/model.safetensors"))
+    # Weights, both optimisers' moments, averaged weights, and losses, which show the order of data
+    # and its augmentation.
+    state = without_times(load_state(killed / "last.pt"))
+    assert same(state, without_times(load_state(undisturbed / "last.pt")))
+    assert list((killed / "tensorboard").glob("events.out.tfevents.*"))
 
 
 @pytest.mark.processes
-def test_ctrl_c_keeps_what_is_done_and_says_what_to_type(command: CommandLine, gates: Gates, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_is_done_and_says_what_to_type(
+    command: CommandLine, gates: Gates, tmp_path: Path
+) -> None:
     gates.close(1.5)
     process = command.start("fmnist.train", *LENET, "--epochs", 3, "--name", "a")
     gates.wait_for(1, runs(process))
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate()
+
     assert process.returncode == 130
-    again = "python -m fmnist.train " + " ".join(map(str, (*LENET, "--epochs", 3))) + " --name a --resume"
+    typed = " ".join((*LENET, "--epochs", "3"))
+    again = f"python -m fmnist.train {typed} --name a --resume"
     assert stderr.strip() == f"interrupted. What is done is kept; go on with: {again}"
     assert load_state(tmp_path / "runs/a/last.pt")["epoch"] == 1
 
@@ -97,7 +114,8 @@ def test_ctrl_c_twice_stops_now(tmp_path: Path) -> None:
         "try:\n    print('ready', flush=True); signal.pause()\n"
         "except KeyboardInterrupt:\n    print('closing', flush=True); signal.pause()\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    words = [sys.executable, "-c", script]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
     for word in ("ready", "closing"):
         assert process.stdout.readline().strip() == word
@@ -106,28 +124,43 @@ def test_ctrl_c_twice_stops_now(tmp_path: Path) -> None:
 
 
 def mounted(options: str, folder: Path) -> list[str]:
-    """The words that run a command with `folder` on a small file system of its own, which no other process sees."""
-    return ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o {options} none "{folder}" && exec "$@"', "sh"]
+    """The words that run a command with `folder` on a small file system of its own.
+
+    No other process sees it.
+    """
+    script = f'mount -t tmpfs -o {options} none "{folder}" && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", script, "sh"]
 
 
 def can_mount(folder: Path) -> bool:
-    return subprocess.run([*mounted("size=1m", folder), "true"], capture_output=True).returncode == 0
+    done = subprocess.run([*mounted("size=1m", folder), "true"], capture_output=True)
+    return done.returncode == 0
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("size=300k", "the disk is full; make room. What is done is kept; go on with: python -m fmnist.train"),
+        (
+            "size=300k",
+            "the disk is full; make room. What is done is kept; go on with: python -m fmnist.train",
+        ),
         ("ro", "it is on a read-only disk; choose a folder that can be written to"),
     ],
 )
-def test_no_room_and_no_right_to_write(options: str, words: str, command: CommandLine, tmp_path: Path) -> None:
+def test_no_room_and_no_right_to_write(
+    options: str, words: str, command: CommandLine, tmp_path: Path
+) -> None:
     (tmp_path / "runs").mkdir()
     if not can_mount(tmp_path / "runs"):
         pytest.skip("mounting a file system takes root")
+
     train = [sys.executable, "-m", "fmnist.train", *LENET, "--name", "a", "--epochs", "3"]
     done = subprocess.run(
-        [*mounted(options, tmp_path / "runs"), *train], cwd=tmp_path, env=command.environment, capture_output=True, text=True
+        [*mounted(options, tmp_path / "runs"), *train],
+        cwd=tmp_path,
+        env=command.environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
@@ -137,15 +170,19 @@ def test_no_room_and_no_right_to_write(options: str, words: str, command: Comman
 def test_an_existing_run_is_never_overwritten(call: Callable[..., Outcome], tmp_path: Path) -> None:
     (tmp_path / "runs/a").mkdir(parents=True)
     (tmp_path / "runs/a/mine").write_text("keep")
+
     done = call("fmnist.train", *LENET, "--name", "a")
     assert done.code == 2
     assert "runs/a exists already; choose another name, or continue it with --resume" in done.output
     assert (tmp_path / "runs/a/mine").read_text() == "keep"
 
 
-def test_a_run_goes_on_with_its_own_data_and_config_only(call: Callable[..., Outcome], tmp_path: Path, small_data: Path) -> None:
+def test_a_run_goes_on_with_its_own_data_and_config_only(
+    call: Callable[..., Outcome], tmp_path: Path, small_data: Path
+) -> None:
     assert call("fmnist.train", *LENET, "--epochs", 1, "--name", "a").code == 0
     (tmp_path / "runs/a/best/model.safetensors").unlink()
+
     other = tmp_path / "other"
     shutil.copytree(small_data, other)
     for file in ("t10k-labels-idx1-ubyte", "t10k-images-idx3-ubyte"):
@@ -154,9 +191,13 @@ def test_a_run_goes_on_with_its_own_data_and_config_only(call: Callable[..., Out
         (other / file).write_bytes(content)
     (other / "SHA256SUMS").unlink()
     done = call("fmnist.train", "--resume", "--data", other)
-    assert (done.code, "trained on another set" in done.output) == (2, True)
+    assert done.code == 2
+    assert "trained on another set" in done.output
+
     done = call("fmnist.train", "--resume", "--lr", 0.01)
-    assert (done.code, "lr 0.05 became 0.01" in done.output) == (2, True)
+    assert done.code == 2
+    assert "lr 0.05 became 0.01" in done.output
+
     assert call("fmnist.train", "--resume").code == 0
     assert (tmp_path / "runs/a/best/model.safetensors").exists()
 
@@ -205,12 +246,24 @@ def test_help_teaches(call: Callable[..., Outcome]) -> None:
     assert done.code == 0
     assert "python -m fmnist.train" in done.output
     assert "Peak learning rate" in done.output
+    assert "optimiser options" in done.output
+
+
+def test_a_complete_run_is_left_alone(call: Callable[..., Outcome], tmp_path: Path) -> None:
+    best = tmp_path / "runs/a/best"
+    best.mkdir(parents=True)
+    (best / "model.safetensors").write_text("whole")
+    done = call("fmnist.train", "--name", "a", "--resume")
+    assert done.code == 0
+    assert "runs/a is complete: nothing to do" in done.output
+    assert [path.name for path in (tmp_path / "runs/a").iterdir()] == ["best"]
 
 
 def test_augmentation_is_drawn_without_a_run(call: Callable[..., Outcome], tmp_path: Path) -> None:
-    drawn = call("fmnist.train", *LENET, "--rotate", "20", "--show-augmentation", tmp_path / "a.png")
+    path = tmp_path / "a.png"
+    drawn = call("fmnist.train", *LENET, "--rotate", "20", "--show-augmentation", path)
     assert drawn.code == 0, drawn.output
-    with Image.open(tmp_path / "a.png") as picture:
+    with Image.open(path) as picture:
         assert min(picture.size) > 300
     assert not (tmp_path / "runs").exists()
 
@@ -219,7 +272,7 @@ def test_no_thread_computes_with_numbers_that_slow_a_cpu_down() -> None:
     script = """
 import torch
 from fmnist.config import TrainConfig
-from fmnist.device import set_threads
+from fmnist.training.device import set_threads
 set_threads(TrainConfig(threads=2))
 small = torch.full((1_000_000,), 1e-38)
 print((small * 0.01).count_nonzero().item(), torch.get_num_threads())

@@ -1,6 +1,7 @@
 """Gates: a test closes one, and a training in another process waits there until it is opened.
 
-The test's half; `sitecustomize.py` beside it is the half in the process under test. Nothing in the product knows of gates.
+The test's half; `sitecustomize.py` beside it is the half in the process under test. Nothing in the
+product knows of gates.
 """
 
 import json
@@ -16,7 +17,8 @@ import psutil
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 PATH = f"{HERE}{os.pathsep}{ROOT}"
-"""PYTHONPATH of every process under test; `sitecustomize.py` does nothing where no variable asks for it."""
+"""PYTHONPATH of every process under test; `sitecustomize.py` does nothing where no variable asks
+for it."""
 FAIR = {"RAY_worker_niceness": "0"}
 """Ray's workers are nice (15) by default: beside anything else on the machine they would starve."""
 LIMIT_S = 400.0
@@ -69,7 +71,9 @@ class Gates:
         """Processes that came to the gate, by their numbers."""
         return sorted(int(file.suffix[1:]) for file in self.folder.glob(f"{name}.[0-9]*"))
 
-    def wait_for(self, processes: int, check_runs: Callable[[], Any], name: str = "gate") -> list[int]:
+    def wait_for(
+        self, processes: int, check_runs: Callable[[], Any], name: str = "gate"
+    ) -> list[int]:
         """Wait until so many processes wait at the gate; give their numbers.
 
         Args:
@@ -83,5 +87,9 @@ def wait_until_gone(processes: list[int]) -> None:
     """Wait for the end of processes that something else has ended or will."""
     alive = [psutil.Process(pid) for pid in processes if psutil.pid_exists(pid)]
     _, left = psutil.wait_procs(alive, timeout=LIMIT_S)
-    left = [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    left = [
+        process
+        for process in left
+        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    ]
     assert not left, f"still there after {LIMIT_S} s: {left}"

@@ -1,11 +1,14 @@
-"""The half of a gate that stands in the process under test: Python imports this file as it starts, if tests/gates is on PYTHONPATH.
+"""The half of a gate that stands in the process under test: Python imports this file as it starts,
+if tests/gates is on PYTHONPATH.
 
-Every learning rate schedule of the public registry is replaced by one that first waits at the gates that are closed. A schedule is
-asked at each step, on every rank, and told how many epochs are behind it, so a training waits exactly where a test wants it.
+Every learning rate schedule of the public registry is replaced by one that first waits at the gates
+that are closed. A schedule is asked at each step, on every rank, and told how many epochs are
+behind it, so a training waits exactly where a test wants it.
 
-FMNIST_TEST_NETWORK replaces every network of the registry: `neuron` by a single neuron, which trains faster than any machine does
-anything else; `oracle` by one whose accuracy is its learning rate, so that a test knows which trial is better. FMNIST_TEST_CPUS is
-how many threads the process believes that it may use: as many as ever, although it was pinned to one.
+FMNIST_TEST_NETWORK replaces every network of the registry: `neuron` by a single neuron, which
+trains faster than any machine does anything else; `oracle` by one whose accuracy is its learning
+rate, so that a test knows which trial is better. FMNIST_TEST_CPUS is how many threads the process
+believes that it may use: as many as ever, although it was pinned to one.
 
 `tests/gates/__init__.py` has the other half.
 """
@@ -30,7 +33,8 @@ POLL_S = 0.01
 
 
 def wait_at_closed_gates(config: Any, epoch: float) -> None:
-    """Wait while a gate is closed for this training. Args: epoch: whole and broken epochs behind it."""
+    """Wait while a gate is closed for this training. Args: epoch: whole and broken epochs behind
+    it."""
     assert GATES is not None
     for gate in Path(GATES).iterdir():
         if gate.suffix != ".gate":
@@ -68,11 +72,17 @@ def build_neuron(config: Any, problem: Any) -> Any:
     """A single neuron that sees the mean of the image."""
     from torch import nn
 
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(problem.channels, 1), nn.Linear(1, problem.classes))
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(problem.channels, 1),
+        nn.Linear(1, problem.classes),
+    )
 
 
 def build_oracle(config: Any, problem: Any) -> Any:
-    """A neuron in training; evaluated, it knows the label of the share `lr` of the images in FMNIST_DATA, and says 0 of the others.
+    """A neuron in training; evaluated, it knows the label of the share `lr` of the images in
+    FMNIST_DATA, and says 0 of the others.
 
     An image is known by the pixels that are not background, which normalisation leaves as they are.
     """
@@ -80,7 +90,7 @@ def build_oracle(config: Any, problem: Any) -> Any:
     import torch
     from torch import Tensor, nn
 
-    from fmnist.idx import parse_idx
+    from fmnist.data.idx import parse_idx
 
     def key_of(image: Any) -> bytes:
         return np.packbits(image > image.min()).tobytes()
@@ -89,9 +99,12 @@ def build_oracle(config: Any, problem: Any) -> Any:
     labels: dict[bytes, int] = {}
     for prefix in ("train", "t10k"):
         images, numbers = (
-            parse_idx(path := folder / f"{prefix}-{kind}-ubyte", path.read_bytes()) for kind in ("images-idx3", "labels-idx1")
+            parse_idx(path := folder / f"{prefix}-{kind}-ubyte", path.read_bytes())
+            for kind in ("images-idx3", "labels-idx1")
         )
-        labels |= {key_of(image): int(number) for image, number in zip(images, numbers, strict=True)}
+        labels |= {
+            key_of(image): int(number) for image, number in zip(images, numbers, strict=True)
+        }
 
     class Oracle(nn.Module):
         def __init__(self) -> None:
@@ -122,13 +135,14 @@ def register_network(module: ModuleType) -> None:
 REGISTER: dict[str, Callable[[ModuleType], None]] = {}
 """What is done to a module once it is executed."""
 if GATES:
-    REGISTER["fmnist.optim"] = register_gates
+    REGISTER["fmnist.training.schedules"] = register_gates
 if NETWORK:
     REGISTER["fmnist.models"] = register_network
 
 
 class RegisteringFinder(importlib.abc.MetaPathFinder):
-    """Finds the modules that hold the registries as everyone does, and registers once they are executed."""
+    """Finds the modules that hold the registries as everyone does, and registers once they are
+    executed."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
         if fullname not in REGISTER:

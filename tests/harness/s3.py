@@ -11,6 +11,8 @@ from typing import Any, Self
 import torch
 
 AWS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_EC2_METADATA_DISABLED": "true"}
+SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request"}
+STATE_KEY = re.compile(r"<Key>([^<]*/trial_(\d+)/last\.pt)</Key>")
 
 
 class S3:
@@ -32,35 +34,42 @@ class S3:
 
         self.server = make_server("127.0.0.1", 0, app, threaded=True)
         self.address = f"127.0.0.1:{self.server.server_port}"
-        self.prefix = f"fmnist{self.server.server_port}"  # the process has one S3, whatever the number of servers
+        # The process has one S3, whatever the number of servers.
+        self.prefix = f"fmnist{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.call("PUT", "/runs")
 
     def call(self, method: str, path: str) -> bytes:
+        """Send a request; the body of the answer, XML starting with "<" if it is an error."""
         connection = http.client.HTTPConnection(self.address, timeout=20)
-        connection.request(
-            method, path, headers={"Authorization": "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request"}
-        )
+        connection.request(method, path, headers=SIGNED)
         return connection.getresponse().read()
 
-    def journal(self) -> list[dict[str, Any]]:
+    def done_trials(self) -> list[dict[str, Any]]:
         """Trials of the search that are done, as far as the bucket knows."""
-        found = self.call("GET", f"/runs/{self.prefix}/run/search/trials.jsonl")
-        return [] if found.startswith(b"<") else [json.loads(line) for line in found.splitlines()]
+        content = self.call("GET", f"/runs/{self.prefix}/run/search/trials.jsonl")
+        if content.startswith(b"<"):
+            return []
+        return [json.loads(line) for line in content.splitlines()]
 
     def trial_states(self) -> dict[int, int]:
         """Epochs done, by trial, as saved in the bucket."""
-        listed = self.call("GET", f"/runs?list-type=2&prefix={self.prefix}/run/search/trial_").decode()
-        found: dict[int, int] = {}
-        for key, number in re.findall(r"<Key>([^<]*/trial_(\d+)/last\.pt)</Key>", listed):
+        prefix = f"{self.prefix}/run/search/trial_"
+        listed = self.call("GET", f"/runs?list-type=2&prefix={prefix}").decode()
+        epochs: dict[int, int] = {}
+        for key, number in STATE_KEY.findall(listed):
             content = self.call("GET", f"/runs/{key}")
-            if not content.startswith(b"<"):  # else it was removed meanwhile, as the trial ended
-                found[int(number)] = torch.load(io.BytesIO(content), weights_only=True)["epoch"]
-        return found
+            # It may have been removed meanwhile, as the trial ended.
+            if not content.startswith(b"<"):
+                state = torch.load(io.BytesIO(content), weights_only=True)
+                epochs[int(number)] = state["epoch"]
+        return epochs
 
     @property
     def place(self) -> str:
-        return f"s3://runs/{self.prefix}?region=us-east-1&scheme=http&endpoint_override={self.address}"
+        """The place as --storage takes it."""
+        query = f"region=us-east-1&scheme=http&endpoint_override={self.address}"
+        return f"s3://runs/{self.prefix}?{query}"
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""The page from the figures: its sections, and the data that report.js draws."""
+"""The page from a run folder: its sections, and the data that the charts draw."""
 
 import hashlib
 from base64 import b64encode
@@ -9,84 +9,138 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from tune.live import describe
-from tune.page import figures, searched, won
-from tune.page.figures import Axis, Run, kind_of
-from tune.page.markup import Part, embed, field_name, section, text
+from fmnist.runs.files import write_atomic
+from tune.page import figures
+from tune.page.figures import Axis, kind_of
+from tune.page.markup import Section, embed, field_name, text
+from tune.page.run_files import Run, read_run
+from tune.page.sections import overview, search_charts, trial_tables, winner_model
 from tune.state import TrialRecord, winner
+from tune.words import describe
 
+REPORT = "report.html"
 FILES = Path(__file__).parent
+CHARTS = (
+    *("data", "linking", "drawing", "exploring"),
+    *("fan", "time", "parallel_axes", "range_control", "parallel"),
+    *("tables", "lines", "roc", "start"),
+)
+"""Files of charts/, in the order in which they are joined: they share one scope."""
 
 
-def page(run: Run) -> str:
+def write_report(run: Path) -> Path:
+    """Write RUN/report.html from whatever is in the run folder; give its path.
+
+    Raises:
+        InputError: no trial of the run is done yet, or a file is damaged.
+    """
+    path = run / REPORT
+    write_atomic(path, build_page(read_run(run)))
+    return path
+
+
+def build_page(run: Run) -> str:
     """The whole report as one HTML file that needs nothing else."""
     best = winner(run.records)
     parameters = figures.axes(run.search.get("space_values"), run.records)
-    style, script, skeleton = ((FILES / name).read_text() for name in ("report.css", "report.js", "report.html"))
-    parts = [part for part in _sections(run, best, parameters) if part]
-    return Template(skeleton).substitute(
+    style = (FILES / "report.css").read_text()
+    script = _script()
+
+    links: list[str] = []
+    sections: list[str] = []
+    for section in _sections(run, best, parameters):
+        links.append(f'<li><a href="#{section.name}">{section.title}</a></li>')
+        sections.append(section.markup)
+
+    skeleton = Template((FILES / "report.html").read_text())
+
+    return skeleton.substitute(
         title=text(run.name),
         style=style,
         script=script,
         style_hash=_hash(style),
         script_hash=_hash(script),
-        contents="".join(f'<li><a href="#{name}">{title}</a></li>' for name, title, _, _ in parts),
-        sections="".join(section(*part) for part in parts),
-        data=embed(data(run, best, parameters)),
+        contents="".join(links),
+        sections="".join(sections),
+        data=embed(_chart_data(run, best, parameters)),
     )
 
 
+def _script() -> str:
+    """The charts' files as one script, whose names nothing outside of it sees."""
+    files = [(FILES / "charts" / f"{name}.js").read_text() for name in CHARTS]
+    return '"use strict";\n(() => {\n' + "\n".join(files) + "})();\n"
+
+
 def _hash(source: str) -> str:
-    """What a content security policy knows a script by."""
+    """The name by which a content security policy knows a script or a style."""
     return "sha256-" + b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
-def data(run: Run, best: TrialRecord | None, parameters: Sequence[Axis]) -> dict[str, Any]:
-    """What report.js draws. Accuracies and times are as in the run's files."""
+def _chart_data(run: Run, best: TrialRecord | None, parameters: Sequence[Axis]) -> dict[str, Any]:
+    """The data that charts/*.js draw; accuracies and times are as in the run's files."""
+    trials: list[dict[str, Any]] = []
+    for place, record in enumerate(run.records):
+        values = [axis.values[place] for axis in parameters]
+        trials.append(_trial_data(record, values))
+
+    # As many trials go on at a rung as train in the leg after it.
+    rungs: list[dict[str, int]] = []
+    for leg, after in pairwise(figures.legs(run.records, run.rungs, run.epochs)):
+        rungs.append({"epoch": leg.end, "came": leg.trained, "on": after.trained})
+
     return {
-        "trials": [_trial(record, place, parameters) for place, record in enumerate(run.records)],
-        "axes": [{"name": field_name(axis.field), "labels": axis.labels, "log": axis.log} for axis in parameters],
+        "trials": trials,
+        "axes": [_axis_data(axis) for axis in parameters],
         "winner": best.number if best else None,
-        "rungs": [
-            {"epoch": leg.end, "came": leg.came, "on": after.came}
-            for leg, after in pairwise(figures.legs(run.records, run.rungs, run.epochs))
-        ],
+        "rungs": rungs,
         "epochs": run.epochs,
         "steps": [asdict(step) for step in figures.best_so_far(run.records)],
-        "history": run.metrics.get("epochs", []) if run.metrics else [],
         "classes": run.classes,
-        "roc": _roc(run),
-        "auroc": run.metrics["test"]["auroc"]["per_class"] if run.metrics else [],
+        **_winner_data(run),
     }
 
 
-def _trial(record: TrialRecord, place: int, parameters: Sequence[Axis]) -> dict[str, Any]:
+def _axis_data(axis: Axis) -> dict[str, Any]:
+    return {"name": field_name(axis.field), "labels": axis.labels, "log": axis.log}
+
+
+def _trial_data(record: TrialRecord, values: list[float]) -> dict[str, Any]:
     return {
         "n": record.number,
         "kind": kind_of(record),
         "curve": record.curve,
+        # Null where the trial has no epoch, or its record no times.
         "end": record.times[-1] if record.times else None,
         "accuracy": record.accuracy if record.curve else None,
-        "at": [axis.values[place] for axis in parameters],
+        "at": values,
         "about": describe(record.config),
         "outcome": record.outcome,
     }
 
 
-def _roc(run: Run) -> list[Any]:
-    if run.predictions is None:
-        return []
-    return figures.roc(run.predictions["labels"], figures.probabilities(run.predictions["logits"]))
+def _winner_data(run: Run) -> dict[str, Any]:
+    """The winner's training and its ROC curves; empty lists for what is not there yet."""
+    found: dict[str, Any] = {"history": [], "auroc": [], "roc": []}
+    if run.metrics is not None:
+        found["history"] = run.metrics.get("epochs", [])
+        found["auroc"] = run.metrics["test"]["auroc"]["per_class"]
+    if run.predictions is not None:
+        scores = figures.probabilities(run.predictions["logits"])
+        found["roc"] = figures.roc(run.predictions["labels"], scores)
+
+    return found
 
 
-def _sections(run: Run, best: TrialRecord | None, parameters: Sequence[Axis]) -> Iterator[Part | None]:
-    yield searched.found(run, best, parameters)
-    yield searched.fan(run, best)
-    yield searched.time(run)
-    yield searched.parallel(parameters)
-    yield searched.importance(run, parameters)
-    yield searched.cost(run)
-    yield searched.trials(run, best, parameters)
-    yield won.winner(run)
-    yield won.mistakes(run)
-    yield won.export(run)
+def _sections(run: Run, best: TrialRecord | None, parameters: Sequence[Axis]) -> Iterator[Section]:
+    yield overview.section(run, best, parameters)
+    yield search_charts.fan(run, best)
+    yield search_charts.time(run)
+    yield search_charts.parallel(parameters)
+    yield search_charts.importance(run, parameters)
+    yield trial_tables.cost(run)
+    yield trial_tables.trials(run, best, parameters)
+    yield winner_model.winner(run)
+    if run.predictions is not None:
+        yield winner_model.mistakes(run, run.predictions)
+    yield winner_model.export(run)

@@ -1,4 +1,4 @@
-"""The numbers of report.html, from what a run left in its files. Accuracies are fractions, times are seconds."""
+"""The numbers of the report. Accuracies are fractions, times are seconds."""
 
 import math
 from collections.abc import Sequence
@@ -10,67 +10,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tune.asha import rungs
 from tune.state import TrialRecord
 
 Floats = NDArray[np.float64]
 Kind = Literal["finished", "stopped", "failed", "ended"]
 
 FEWEST_TRIALS = 10
-"""For parameter importance: a forest that has seen fewer says nothing."""
-FOREST = 100
-"""Trees."""
+"""Parameter importance needs so many: a forest that has seen fewer says nothing."""
+FOREST_TREES = 100
 SHUFFLES = 10
-"""Times each parameter is shuffled."""
+"""Times that each parameter is shuffled."""
 ROC_POINTS = 160
-"""Of a class's curve, at most."""
+"""Points of a class's ROC curve, at most."""
 CONTINUOUS = 8
-"""A number with more values than so many, in a run that does not say its space, is taken to be from a range."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """What a run folder holds; None or nothing for what is not made yet."""
-
-    name: str
-    config: dict[str, Any]
-    """config.json."""
-    records: list[TrialRecord]
-    summary: dict[str, Any]
-    metrics: dict[str, Any] | None = None
-    """best/metrics.json."""
-    predictions: dict[str, NDArray[Any]] | None = None
-    """best/test_predictions.npz."""
-    parity: dict[str, Any] | None = None
-    """export/verify.json."""
-    latency: dict[str, Any] | None = None
-    """export/benchmark.json."""
-
-    @property
-    def search(self) -> dict[str, Any]:
-        return self.config.get("search", {})
-
-    @property
-    def epochs(self) -> int:
-        """Of a full trial."""
-        return max(record.config.epochs for record in self.records)
-
-    @property
-    def rungs(self) -> list[int]:
-        """Epochs at which trials were compared; none if the run does not say, or was searched without rungs."""
-        if "grace_epochs" not in self.search or self.search.get("scheduler", "asha") in ("median", "none"):
-            return []
-        return rungs(self.search["grace_epochs"], self.search["reduction_factor"], self.epochs)
-
-    @property
-    def classes(self) -> list[str]:
-        """Their names; numbers if the run does not say."""
-        count = len(self.metrics["test"]["support"]) if self.metrics else 0
-        return list(self.config.get("data", {}).get("classes", map(str, range(count))))
+"""A number with more values than so many, in a run that does not say its space, is taken to be
+from a range."""
+LOG_RATIO = 5
+"""A range whose ends lie this factor apart has a logarithmic axis."""
 
 
 def kind_of(record: TrialRecord) -> Kind:
-    """How a trial ended, for its colour."""
+    """How a trial ended, which decides its colour."""
     if record.finished:
         return "finished"
     if record.failed:
@@ -87,26 +47,38 @@ class Axis:
     """The values there are, in order; empty for a number from a range."""
     log: bool
     values: tuple[float, ...]
-    """Of each trial: the number itself, or the place of its label."""
+    """One for each trial: the number itself, or the place of its label."""
 
 
 def axes(space: dict[str, Any] | None, records: Sequence[TrialRecord]) -> list[Axis]:
-    """The parameters that differ between trials, in the space's order; without a space, all fields that differ."""
+    """The parameters that differ between trials, in the space's order; without a space, all
+    fields that differ."""
     configs = [record.config.to_dict() for record in records]
-    found: list[Axis] = []
+    differing: list[Axis] = []
     for field in space or configs[0]:
         values = [config[field] for config in configs]
-        if field != "threads" and any(value != values[0] for value in values):
-            found.append(_axis(field, values, _is_range(space[field]) if space else _looks_continuous(values)))
-    return found
+        same = all(value == values[0] for value in values)
+        # The threads of a trial depend on the machine, and change nothing in its result.
+        if same or field == "threads":
+            continue
+
+        continuous = _is_range(space[field]) if space else _looks_continuous(values)
+        differing.append(_number_axis(field, values) if continuous else _label_axis(field, values))
+
+    return differing
 
 
-def _axis(field: str, values: list[Any], continuous: bool) -> Axis:
-    if continuous:
-        return Axis(field, (), min(values) > 0 and max(values) >= 5 * min(values), tuple(map(float, values)))
+def _number_axis(field: str, values: list[float]) -> Axis:
+    low, high = min(values), max(values)
+    log = low > 0 and high >= LOG_RATIO * low
+    return Axis(field, (), log, tuple(map(float, values)))
+
+
+def _label_axis(field: str, values: list[Any]) -> Axis:
     distinct = {label(value): value for value in values}
-    ordered = sorted(distinct, key=lambda name: _rank(distinct[name]))
-    return Axis(field, tuple(ordered), False, tuple(float(ordered.index(label(value))) for value in values))
+    ordered = sorted(distinct, key=lambda name: _sort_key(distinct[name]))
+    places = tuple(float(ordered.index(label(value))) for value in values)
+    return Axis(field, tuple(ordered), False, places)
 
 
 def _is_range(domain: Any) -> bool:
@@ -119,16 +91,20 @@ def _is_range(domain: Any) -> bool:
 
 
 def _looks_continuous(values: list[Any]) -> bool:
-    return all(type(value) in (int, float) for value in values) and len(set(values)) > CONTINUOUS
+    numbers = all(type(value) in (int, float) for value in values)
+    return numbers and len(set(values)) > CONTINUOUS
 
 
-def _rank(value: Any) -> tuple[Any, ...]:
+def _sort_key(value: Any) -> tuple[Any, ...]:
     """Nothing first, then numbers by size, lists by length and size, and words by the alphabet."""
     if value is None or value == []:
         return (0,)
-    if isinstance(value, (bool, int, float)):
+    if isinstance(value, bool | int | float):
         return (1, value)
-    return (2, len(value), [_rank(part) for part in value]) if isinstance(value, list) else (3, str(value))
+    if isinstance(value, list):
+        return (2, len(value), [_sort_key(part) for part in value])
+
+    return (3, str(value))
 
 
 def label(value: Any) -> str:
@@ -137,8 +113,9 @@ def label(value: Any) -> str:
         return "default"
     if isinstance(value, bool):
         return "on" if value else "off"
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list | tuple):
         return "-".join(map(label, value))
+
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -148,34 +125,52 @@ class Leg:
 
     start: int
     end: int
-    came: int
+    trained: int
     """Trials that trained in it."""
     epochs: int
-    """Of all of them together."""
+    """Epochs of all of them together."""
     seconds: float
     best: float | None
     """The highest accuracy at its end; None if no trial came there."""
 
 
 def legs(records: Sequence[TrialRecord], rung_epochs: Sequence[int], epochs: int) -> list[Leg]:
-    """One for each rung, and one for the way to the end. A trial's seconds are spread evenly over its epochs."""
-    found: list[Leg] = []
-    for start, end in pairwise([0, *rung_epochs, epochs]):
-        inside = [(record, min(len(record.curve), end) - start) for record in records if len(record.curve) > start]
-        found.append(Leg(
-            start=start,
-            end=end,
-            came=len(inside),
-            epochs=sum(count for _, count in inside),
-            seconds=sum(count * record.seconds / len(record.curve) for record, count in inside),
-            best=max((record.curve[end - 1] for record, _ in inside if len(record.curve) >= end), default=None),
-        ))  # fmt: skip
-    return found
+    """One leg for each rung, and one for the way to the end.
+
+    A trial's seconds are spread evenly over its epochs.
+    """
+    ends = [0, *rung_epochs, epochs]
+    return [_leg(records, start, end) for start, end in pairwise(ends)]
+
+
+def _leg(records: Sequence[TrialRecord], start: int, end: int) -> Leg:
+    counts: list[int] = []
+    seconds: list[float] = []
+    at_end: list[float] = []
+    for record in records:
+        trained = len(record.curve)
+        if trained <= start:
+            continue
+        count = min(trained, end) - start
+        counts.append(count)
+        seconds.append(count * record.seconds / trained)
+        if trained >= end:
+            at_end.append(record.curve[end - 1])
+
+    return Leg(
+        start=start,
+        end=end,
+        trained=len(counts),
+        epochs=sum(counts),
+        seconds=sum(seconds),
+        best=max(at_end, default=None),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What the search took, and what the same trials would have taken in full, each at its own speed."""
+    """What the search took, and what the same trials would have taken in full, each at its own
+    speed."""
 
     epochs: int
     seconds: float
@@ -184,13 +179,15 @@ class Cost:
 
 
 def cost(records: Sequence[TrialRecord]) -> Cost:
-    """Of the trials that have an epoch; one that failed before counts on neither side."""
+    """Cost of the trials that have an epoch; one that failed before counts on neither side."""
     tried = [record for record in records if record.curve]
+    full = [record.config.epochs * record.seconds / len(record.curve) for record in tried]
+
     return Cost(
         epochs=sum(len(record.curve) for record in tried),
         seconds=sum(record.seconds for record in tried),
         full_epochs=sum(record.config.epochs for record in tried),
-        full_seconds=sum(record.config.epochs * record.seconds / len(record.curve) for record in tried),
+        full_seconds=sum(full),
     )
 
 
@@ -201,27 +198,32 @@ class Step:
     seconds: float
     accuracy: float
     number: int
+    """Number of the trial."""
     epoch: int
 
 
 def best_so_far(records: Sequence[TrialRecord]) -> list[Step]:
-    """Each improvement, in time. Trials that failed, and records without times, take no part."""
-    steps = [
-        Step(seconds, accuracy, record.number, epoch)
-        for record in records
-        if kind_of(record) != "failed" and len(record.times) == len(record.curve)
-        for epoch, (seconds, accuracy) in enumerate(zip(record.times, record.curve, strict=True), start=1)
-    ]
-    found: list[Step] = []
+    """Each improvement, in the order of time. Trials that failed, and records of an early version
+    without times, take no part."""
+    steps: list[Step] = []
+    for record in records:
+        if record.failed or len(record.times) != len(record.curve):
+            continue
+        points = zip(record.times, record.curve, strict=True)
+        for epoch, (seconds, accuracy) in enumerate(points, start=1):
+            steps.append(Step(seconds, accuracy, record.number, epoch))
+
+    improvements: list[Step] = []
     for step in sorted(steps, key=lambda step: step.seconds):
-        if not found or step.accuracy > found[-1].accuracy:
-            found.append(step)
-    return found
+        if not improvements or step.accuracy > improvements[-1].accuracy:
+            improvements.append(step)
+
+    return improvements
 
 
 @dataclass(frozen=True, slots=True)
 class Importance:
-    """What shuffling a parameter takes from a forest that predicts accuracy from the parameters."""
+    """How much a forest that predicts accuracy from the parameters loses when one is shuffled."""
 
     epoch: int
     """The accuracy predicted is that after this epoch."""
@@ -232,51 +234,78 @@ class Importance:
     """Field, mean and deviation of the loss of R², the most important first."""
 
 
-def importance(records: Sequence[TrialRecord], parameters: Sequence[Axis], epoch: int) -> Importance | None:
-    """Permutation importance (Breiman, 2001) of each parameter for the accuracy after `epoch`, which trials of every fate have.
+def importance(
+    records: Sequence[TrialRecord], parameters: Sequence[Axis], epoch: int
+) -> Importance | None:
+    """Permutation importance (Breiman, 2001) of each parameter for the accuracy after `epoch`.
 
-    None if fewer than FEWEST_TRIALS trials came so far, if nothing differs between them, or if all have the same accuracy.
+    All trials that came so far count, also those that were stopped there.
+
+    Returns:
+        None if fewer than FEWEST_TRIALS trials came so far, if nothing differs between them, or
+            if all have the same accuracy.
     """
-    there = [place for place, record in enumerate(records) if len(record.curve) >= epoch]
-    target = np.array([records[place].curve[epoch - 1] for place in there])
-    if len(there) < FEWEST_TRIALS or not parameters or np.ptp(target) == 0:
+    places = [place for place, record in enumerate(records) if len(record.curve) >= epoch]
+    target = np.array([records[place].curve[epoch - 1] for place in places])
+    if len(places) < FEWEST_TRIALS or not parameters or np.ptp(target) == 0:
         return None
-    from sklearn.ensemble import RandomForestRegressor  # here: slow to import, and workers do without
+
+    # Here: scikit-learn takes a second to import, and only this and the ROC curves need it.
+    from sklearn.ensemble import RandomForestRegressor
     from sklearn.inspection import permutation_importance
 
-    inputs = np.column_stack([[_forest_value(axis, place) for place in there] for axis in parameters])
-    forest = RandomForestRegressor(FOREST, oob_score=True, max_features=1 / 3, random_state=0).fit(inputs, target)
-    found: Any = permutation_importance(forest, inputs, target, n_repeats=SHUFFLES, random_state=0)
-    rows = zip([axis.field for axis in parameters], found.importances_mean.tolist(), found.importances_std.tolist(), strict=True)
-    return Importance(epoch, len(there), float(forest.oob_score_), sorted(rows, key=lambda row: -row[1]))
+    columns = [_forest_inputs(axis)[places] for axis in parameters]
+    inputs = np.column_stack(columns)
+    forest = RandomForestRegressor(
+        FOREST_TREES, oob_score=True, max_features=1 / 3, random_state=0
+    ).fit(inputs, target)
+    losses: Any = permutation_importance(forest, inputs, target, n_repeats=SHUFFLES, random_state=0)
+
+    rows = zip(
+        [axis.field for axis in parameters],
+        losses.importances_mean.tolist(),
+        losses.importances_std.tolist(),
+        strict=True,
+    )
+    ordered = sorted(rows, key=lambda row: -row[1])
+
+    return Importance(epoch, len(places), float(forest.oob_score_), ordered)
 
 
-def _forest_value(axis: Axis, place: int) -> float:
-    return math.log(axis.values[place]) if axis.log else axis.values[place]
+def _forest_inputs(axis: Axis) -> Floats:
+    values = list(map(math.log, axis.values)) if axis.log else axis.values
+    return np.array(values, dtype=np.float64)
 
 
 def probabilities(logits: NDArray[np.float32]) -> Floats:
-    """(N, classes)."""
+    """Softmax of logits, both (N, classes)."""
     return torch.from_numpy(logits).double().softmax(1).numpy()
 
 
 def roc(labels: NDArray[Any], scores: Floats) -> list[list[tuple[float, float]]]:
-    """Of each class against the rest: points (false positive rate, true positive rate), thinned to ROC_POINTS; empty for a class
-    that does not occur, or that is the only one.
+    """ROC curve of each class against the rest.
 
     Args:
         labels: (N,).
         scores: (N, classes).
+
+    Returns:
+        For each class at most ROC_POINTS points (false positive rate, true positive rate); none
+            for a class that does not occur, or that is the only one.
     """
+    # Here: scikit-learn takes a second to import, and only this and the importance need it.
     from sklearn.metrics import roc_curve
 
     curves: list[list[tuple[float, float]]] = []
     for number in range(scores.shape[1]):
-        truth = labels == number
-        if truth.all() or not truth.any():
-            curves.append([])
-            continue
-        false_rate, true_rate, _ = roc_curve(truth, scores[:, number])
-        kept = np.unique(np.linspace(0, len(false_rate) - 1, ROC_POINTS).round().astype(int))
-        curves.append([(round(float(false_rate[i]), 5), round(float(true_rate[i]), 5)) for i in kept])
+        is_class = labels == number
+        points: list[tuple[float, float]] = []
+        if is_class.any() and not is_class.all():
+            false_rates, true_rates, _ = roc_curve(is_class, scores[:, number])
+            places = np.linspace(0, len(false_rates) - 1, ROC_POINTS).round().astype(int)
+            for place in np.unique(places):
+                rates = float(false_rates[place]), float(true_rates[place])
+                points.append((round(rates[0], 5), round(rates[1], 5)))
+        curves.append(points)
+
     return curves

@@ -1,0 +1,202 @@
+"""Hold every graph of a bundle against the test set, and against PyTorch."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+
+from export.bundle.integrity import (
+    Floats,
+    VerificationError,
+    check_batch,
+    graphs,
+    provider_for,
+    tolerance,
+)
+from export.bundle.layout import MODEL
+from export.graph.conversion import averaged
+from export.providers import Provider
+from export.session import open_session
+from export.variants.gate import GATES, difference, gate_failure, passes
+from fmnist.data.dataset import Split
+from fmnist.evaluation.metrics import classification_metrics
+from fmnist.models.inference import compute_logits
+from fmnist.training.checkpoint import Checkpoint
+from fmnist.training.device import default_device
+
+ACCURACY_DRIFT = 0.001
+"""How far accuracy may be from the manifest's: another processor adds in another order."""
+FULL_BATCH = 256
+ODD_BATCHES = (1, 2, 7)
+ODD_IMAGES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """What verification against PyTorch measured."""
+
+    max_abs_diff: float
+    tolerance: float
+    labels_differing: int
+    """Each of them where PyTorch's own margin is below twice the largest difference."""
+    pytorch_accuracy: float
+
+
+def verify(
+    bundle: Path,
+    manifest: dict[str, Any],
+    checkpoints: Sequence[Checkpoint],
+    test: Split,
+    provider: Provider,
+) -> dict[str, Any]:
+    """Hold every graph of a bundle against the test set, and the float32 one against its
+    checkpoints.
+
+    Args:
+        manifest: of the bundle, checked.
+        checkpoints: those it was exported from; empty where they are not at hand.
+
+    Returns:
+        provider, images, onnx_accuracy, metrics (of the float32 graph, see
+        `classification_metrics`), variants (by name: agreement, accuracy, accuracy_loss), sha256
+        (of the float32 graph), and if there are checkpoints the fields of Parity.
+
+    Raises:
+        VerificationError: shapes or values are wrong, or a variant does not pass its gate.
+        InputError: the provider cannot be had.
+    """
+    session = open_session(bundle / MODEL, provider)
+    pixels, labels = test.images.numpy(), test.labels.numpy()
+    classes = len(manifest["labels"])
+    logits = all_logits(session, pixels, FULL_BATCH, classes)
+    results: dict[str, Any] = {
+        "provider": provider,
+        "images": len(test),
+        "onnx_accuracy": float((logits.argmax(1) == labels).mean()),
+    }
+
+    # Without PyTorch's, the graph's own logits are what other batch sizes are compared with.
+    reference = logits
+    if checkpoints:
+        reference = reference_logits(checkpoints, manifest["average_flips"], test)
+        results |= asdict(compare(reference, logits, labels))
+
+    # Kernels differ with the batch size, and so may their errors.
+    some = slice(ODD_IMAGES)
+    for batch in ODD_BATCHES:
+        again = all_logits(session, pixels[some], batch, classes)
+        compare(reference[some], again, labels[some], f" at batch {batch}")
+    check_accuracy(manifest, results["onnx_accuracy"])
+
+    # Variants are compared with the float32 graph, which has just passed.
+    results["variants"] = {}
+    for name, path in graphs(bundle, manifest):
+        if name == "float32":
+            continue
+        variant = open_session(path, provider_for(name, provider))
+        variant_logits = all_logits(variant, pixels, FULL_BATCH, classes)
+        results["variants"][name] = compare_variant(name, logits, variant_logits, labels)
+    results["metrics"] = classification_metrics(torch.from_numpy(logits), test.labels)
+    results["sha256"] = manifest["files"][MODEL]["sha256"]
+    return results
+
+
+def all_logits(
+    session: ort.InferenceSession, pixels: NDArray[np.uint8], batch: int, classes: int
+) -> Floats:
+    """Logits (N, classes) of all images, `batch` at a time, each batch checked."""
+    starts = range(0, len(pixels), batch)
+    batches = [check_batch(session, pixels[start : start + batch], classes) for start in starts]
+    return np.concatenate(batches)
+
+
+def check_accuracy(manifest: dict[str, Any], accuracy: float) -> None:
+    """Raise VerificationError if the accuracy is no longer the one in the manifest."""
+    if manifest["verified"] is None:
+        return
+    expected = manifest["verified"]["onnx_accuracy"]
+    if abs(expected - accuracy) > ACCURACY_DRIFT:
+        raise VerificationError(
+            f"accuracy: {accuracy:.2%} of the test images, but the manifest says {expected:.2%}; "
+            "one was changed"
+        )
+
+
+def reference_logits(checkpoints: Sequence[Checkpoint], flips: bool, test: Split) -> Floats:
+    """PyTorch's logits in true float32: TF32 is off."""
+    device = default_device()
+    # The settings are the process's own, so they are put back.
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    model = averaged(checkpoints, flips)
+    try:
+        logits = compute_logits(model.to(device), test.images.to(device))
+        return logits.cpu().numpy()
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+        model.cpu()
+
+
+def compare(
+    reference: Floats, logits: Floats, labels: NDArray[np.int64], where: str = ""
+) -> Parity:
+    """Compare a graph's logits (N, classes) with PyTorch's, `reference`.
+
+    Raises:
+        VerificationError: a logit differs by more than the tolerance, or a label where PyTorch's
+            margin forbids it.
+    """
+    differences = np.abs(logits - reference)
+    largest = float(differences.max())
+    allowed = tolerance(reference)
+    # Not "largest > allowed", which is false of NaN.
+    if not largest <= allowed:
+        image = int(differences.max(1).argmax())
+        raise VerificationError(
+            f"values: logits differ by up to {largest:.2e}{where} (image {image}); "
+            f"at most {allowed:.2e} is allowed"
+        )
+
+    ordered = np.sort(reference, 1)
+    margins = ordered[:, -1] - ordered[:, -2]
+    differing = logits.argmax(1) != reference.argmax(1)
+    # Two logits that each move by `largest` can swap only across a margin of twice that.
+    if (margins[differing] >= 2 * largest).any():
+        raise VerificationError(
+            f"values: {int(differing.sum())} labels differ{where} "
+            "although PyTorch's margin is wide enough"
+        )
+    return Parity(
+        max_abs_diff=largest,
+        tolerance=allowed,
+        labels_differing=int(differing.sum()),
+        pytorch_accuracy=float((reference.argmax(1) == labels).mean()),
+    )
+
+
+def compare_variant(
+    name: str, reference: Floats, logits: Floats, labels: NDArray[np.int64]
+) -> dict[str, float]:
+    """Compare a variant's logits (N, classes) with float32's, `reference`.
+
+    Returns:
+        agreement, accuracy_loss, accuracy.
+
+    Raises:
+        VerificationError: the variant does not pass its gate.
+    """
+    agreement, loss = difference(reference, logits, labels)
+    if not passes(GATES[name], agreement, loss):
+        raise VerificationError(
+            f"{name}: {gate_failure(name, agreement, loss)}; export again without it: --variants"
+        )
+    return {
+        "agreement": agreement,
+        "accuracy_loss": loss,
+        "accuracy": float((logits.argmax(1) == labels).mean()),
+    }

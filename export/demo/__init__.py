@@ -1,0 +1,1 @@
+"""The page in which a browser runs the model; what the page needs is written by Python."""

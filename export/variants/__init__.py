@@ -1,0 +1,1 @@
+"""Int8 and float16 variants, published only where they win."""

@@ -1,0 +1,1 @@
+"""The five course reports: their recipes, the runner, and the table of results."""

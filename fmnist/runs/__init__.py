@@ -1,0 +1,1 @@
+"""Run folders: where a run lives, and what it says of itself."""

@@ -1,0 +1,1 @@
+"""Training: one loop, one session, and what they are made of."""

@@ -1,0 +1,103 @@
+"""What the report reads: the files that a search left in its run folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist.errors import InputError, check
+from fmnist.evaluation.predictions import PREDICTIONS
+from fmnist.runs.files import read_json
+from fmnist.runs.summary import SUMMARY, read_summary
+from tune.journal import TRIALS
+from tune.rules.asha import rungs
+from tune.state import TrialRecord, read_trials
+
+WITHOUT_RUNGS = ("median", "none")
+"""Schedulers that compare no trials at rungs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The content of a run folder; None or empty where a file is not there yet."""
+
+    name: str
+    config: dict[str, Any]
+    """config.json."""
+    records: list[TrialRecord]
+    summary: dict[str, Any]
+    metrics: dict[str, Any] | None = None
+    """best/metrics.json."""
+    predictions: dict[str, NDArray[Any]] | None = None
+    """best/test_predictions.npz."""
+    parity: dict[str, Any] | None = None
+    """export/verify.json."""
+    latency: dict[str, Any] | None = None
+    """export/benchmark.json."""
+
+    @property
+    def search(self) -> dict[str, Any]:
+        return self.config.get("search", {})
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a full trial."""
+        return max(record.config.epochs for record in self.records)
+
+    @property
+    def rungs(self) -> list[int]:
+        """Epochs at which trials were compared; none if the run does not say, or was searched
+        without rungs."""
+        search = self.search
+        if "grace_epochs" not in search or search.get("scheduler", "asha") in WITHOUT_RUNGS:
+            return []
+        return rungs(search["grace_epochs"], search["reduction_factor"], self.epochs)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes; numbers if the run does not say."""
+        count = len(self.metrics["test"]["support"]) if self.metrics else 0
+        return list(self.config.get("data", {}).get("classes", map(str, range(count))))
+
+
+def read_run(run: Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        InputError: no trial of the run is done yet, or a file is damaged.
+    """
+    records = read_trials(run / TRIALS)
+    check(
+        bool(records),
+        f"run={str(run)!r}: {run / TRIALS} has no trial that is done; name the run of a search",
+    )
+
+    return Run(
+        name=run.name,
+        config=read_json(run / "config.json"),
+        records=records,
+        summary=read_summary(run) if (run / SUMMARY).exists() else {},
+        metrics=_read_if_there(run / "best/metrics.json"),
+        predictions=_read_predictions(run / "best" / PREDICTIONS),
+        parity=_read_if_there(run / "export/verify.json"),
+        latency=_read_if_there(run / "export/benchmark.json"),
+    )
+
+
+def _read_if_there(path: Path) -> Any:
+    return read_json(path) if path.exists() else None
+
+
+def _read_predictions(path: Path) -> dict[str, NDArray[Any]] | None:
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, BadZipFile) as error:
+        raise InputError(
+            f"{path} is damaged: {error}; delete it, and the report leaves out what needs it"
+        ) from error

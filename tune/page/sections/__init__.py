@@ -1,0 +1,1 @@
+"""The sections of the report: words, tables, and places for the charts."""

@@ -1,0 +1,229 @@
+"""The winner: how it was trained, what it gets right and wrong, and the exported model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fmnist.evaluation.metrics import SCORES
+from tune.page import figures
+from tune.page.markup import (
+    Cell,
+    Row,
+    Section,
+    chart,
+    code,
+    number,
+    number_heads,
+    paragraphs,
+    percent,
+    picture,
+    table,
+    text,
+)
+from tune.page.run_files import Run
+
+SHADES = 9
+"""Shades of a cell in the confusion matrix, s1 to s9 in report.css."""
+BACKENDS = {
+    "onnxruntime": "ONNX Runtime",
+    "onnxruntime-int8": "ONNX Runtime, int8",
+    "pytorch": "PyTorch",
+    "pytorch-compiled": "PyTorch, compiled",
+    "openvino": "OpenVINO",
+}
+
+
+def winner(run: Run) -> Section:
+    title = "The winner"
+    if run.metrics is None:
+        resume = code(f"python -m tune.search --name {run.name} --resume")
+        words = f"The winner is not retrained yet. {resume} does that."
+        return Section("winner", title, paragraphs(words))
+
+    test = run.metrics["test"]
+    words = [
+        "Trained anew on all training images. Its curves are of augmented images, with dropout "
+        "and label smoothing at work: the validation accuracy of its trial, in the search, can "
+        "lie above.",
+        f"On the test images, macro F1 is {percent(test['f1']['macro'])}, macro AUROC "
+        f"{_auroc(test['auroc']['macro'])}, loss {test['loss']:.4f}, and the expected "
+        f"calibration error {percent(test['ece'])}.",
+    ]
+    work = _curves(run.metrics.get("epochs", []))
+    work += _classes(test, run.classes) + _confusion(test["confusion"], run.classes)
+    if run.predictions is None:
+        evaluate = code(f"python -m fmnist.evaluate {run.name}")
+        words.append(
+            "ROC curves and mistakes need best/test_predictions.npz, which searches keep from "
+            f"now on; {evaluate} draws both."
+        )
+    else:
+        work += '<h3 id="roc">ROC, each class against the rest</h3>'
+        work += chart(
+            "roc-plot",
+            "True positives by false positives; on the right the upper left corner",
+            "Point at a curve, or go through the classes with the arrow keys.",
+        )
+
+    return Section("winner", title, paragraphs(*words), work)
+
+
+def _curves(history: Sequence[dict[str, Any]]) -> str:
+    """The training by epoch, as charts and as a table."""
+    if not history:
+        return ""
+    loss = chart("loss-plot", "Training loss by epoch")
+    accuracy = chart("accuracy-plot", "Accuracy by epoch")
+    rows: list[Row] = []
+    for epoch in history:
+        cells = [
+            Cell(str(epoch["epoch"])),
+            number(epoch["train_loss"], f"{epoch['train_loss']:.4f}"),
+            number(epoch["train_accuracy"], percent(epoch["train_accuracy"])),
+        ]
+        rows.append(Row(cells))
+
+    heads = [Cell("epoch"), *number_heads("loss", "accuracy")]
+    content = table("Training of the winner", heads, rows)
+    details = f"<details><summary>The curves as a table</summary>{content}</details>"
+
+    return f'<div class="pair">{loss}{accuracy}</div>{details}'
+
+
+def _classes(test: dict[str, Any], classes: Sequence[str]) -> str:
+    rows: list[Row] = []
+    for place, name in enumerate(classes):
+        cells = [Cell(text(name))]
+        for score in SCORES:
+            value = test[score]["per_class"][place]
+            cells.append(number(value, percent(value)))
+        auroc, support = test["auroc"]["per_class"][place], test["support"][place]
+        cells += [number(auroc, _auroc(auroc)), number(support, f"{support:,}")]
+        rows.append(Row(cells, f' data-class="{place}"'))
+
+    means = [Cell("macro mean")]
+    means += [number(None, percent(test[score]["macro"])) for score in SCORES]
+    means.append(number(None, _auroc(test["auroc"]["macro"])))
+    means.append(number(None, f"{test['images']:,}"))
+    rows.append(Row(means, ' class="sum"'))
+
+    heads = [Cell("class"), *number_heads("precision", "recall", "F1", "AUROC", "images")]
+    caption = "Scores of each class on the test images"
+
+    return "<h3>Each class</h3>" + table(caption, heads, rows, "sortable")
+
+
+def _auroc(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
+    heads = [Cell("true class")]
+    heads += [Cell(f"<span>{text(name)}</span>", style="up") for name in classes]
+    rows: list[Row] = []
+    for row, (name, counts) in enumerate(zip(classes, confusion, strict=True)):
+        cells = [Cell(text(name))]
+        for column, count in enumerate(counts):
+            cells.append(_count(count, sum(counts), right=row == column))
+        rows.append(Row(cells))
+
+    caption = "Test images of each true class (row) by the class predicted (column)"
+
+    return "<h3>Confusion matrix</h3>" + table(caption, heads, rows, "confusion")
+
+
+def _count(count: int, total: int, *, right: bool) -> Cell:
+    """A count, shaded by its share of the true class; the square root lets small shares show."""
+    share = count / total if total else 0.0
+    shade = min(round(SHADES * share**0.5), SHADES)
+    kind = "right" if right else "wrong"
+    return Cell(f"{count:,}" if count else "·", style=f"n {kind} s{shade}")
+
+
+def mistakes(run: Run, kept: dict[str, NDArray[Any]]) -> Section:
+    """Args: kept: the winner's predictions; `images` are those of its `mistakes`."""
+    title = "Surest mistakes"
+    if not len(kept["mistakes"]):
+        return Section("mistakes", title, paragraphs("The winner made no mistake."))
+
+    words = paragraphs(
+        f"The {len(kept['mistakes'])} wrong answers on test images that the winner was surest of: "
+        "the label, what was predicted, and the probability given to that. "
+        "Labels can be wrong too."
+    )
+    probabilities = figures.probabilities(kept["logits"][kept["mistakes"]])
+    labels = kept["labels"][kept["mistakes"]]
+    items: list[str] = []
+    for image, label, row in zip(kept["images"], labels, probabilities, strict=True):
+        predicted = run.classes[int(row.argmax())]
+        items.append(
+            f'<li><img src="{picture(image)}" alt="" width="84" height="84">'
+            f"<span>{text(run.classes[label])}</span> "
+            f"<span>→ {text(predicted)} {float(row.max()):.1%}</span></li>"
+        )
+
+    return Section("mistakes", title, words, f'<ul class="mistakes">{"".join(items)}</ul>')
+
+
+def export(run: Run) -> Section:
+    words: list[str] = []
+    if parity := run.parity:
+        words.append(
+            f"The ONNX file gives PyTorch’s answers: over {parity['images']:,} test images its "
+            f"logits differ by at most {parity['max_abs_diff']:.1e}, where "
+            f"{parity['tolerance']:.1e} is allowed, and {parity['labels_differing']:,} labels "
+            f"differ. Its accuracy is {percent(parity['onnx_accuracy'])}, PyTorch’s "
+            f"{percent(parity['pytorch_accuracy'])} (on {text(parity['provider'])})."
+        )
+    else:
+        convert = code(f"python -m export.to_onnx {run.name}")
+        verify = code(f"python -m export.verify {run.name}")
+        words.append(f"It is not verified yet: {convert} and {verify} do that.")
+    if run.latency is None:
+        benchmark = code(f"python -m export.benchmark {run.name}")
+        words.append(f"Its latency is not measured yet: {benchmark}.")
+    if not run.parity or run.latency is None:
+        report = code(f"python -m tune.report {run.name}")
+        words.append(f"Then {report} makes this page anew.")
+    latency = _latency(run.latency) if run.latency else ""
+
+    return Section("export", "The exported model", paragraphs(*words), latency)
+
+
+def _latency(latency: dict[str, Any]) -> str:
+    singles = [row for row in latency["rows"] if row["mode"] == "single-stream"]
+    eager_p50: dict[tuple[int, int], float] = {}
+    for row in singles:
+        if row["backend"] == "pytorch":
+            eager_p50[row["threads"], row["batch"]] = row["p50_us"]
+
+    rows: list[Row] = []
+    for row in sorted(singles, key=lambda row: (row["threads"], row["batch"], row["backend"])):
+        cells = [
+            Cell(text(BACKENDS.get(row["backend"], row["backend"]))),
+            number(row["batch"], f"{row['batch']:,}"),
+            number(row["threads"], str(row["threads"])),
+        ]
+        cells += [_microseconds(row[key]) for key in ("p50_us", "p90_us", "p99_us")]
+        cells.append(number(row["images_per_s"], f"{row['images_per_s']:,.0f}"))
+        cells.append(_ratio(row, eager_p50.get((row["threads"], row["batch"]))))
+        rows.append(Row(cells))
+
+    names = ("batch", "threads", "p50 µs", "p90 µs", "p99 µs", "images/s", "p50 ×")
+    heads = [Cell("backend"), *number_heads(*names)]
+    where = text(singles[0]["provider"]) if rows else ""
+
+    return table(f"Latency on {where}; × is how much faster than PyTorch", heads, rows)
+
+
+def _microseconds(value: float | None) -> Cell:
+    return number(value, "–" if value is None else f"{value:,.0f}")
+
+
+def _ratio(row: dict[str, Any], eager_p50: float | None) -> Cell:
+    """How much faster a backend is than PyTorch with as many threads and images."""
+    if eager_p50 is None or row["backend"] == "pytorch":
+        return number(None, "")
+    ratio = eager_p50 / row["p50_us"]
+    return number(ratio, f"{ratio:.2f}×")
