@@ -22,7 +22,7 @@ from typing import Annotated
 from rich.progress import track
 
 from benchmarks.images import test_images
-from benchmarks.results import CONSOLE, Page, Row, machine, machine_text, write_rows
+from benchmarks.results import CONSOLE, ROOT, Page, Row, machine, machine_text, write_rows
 from fmnist.cli import Flag, command
 from fmnist.config import TrainConfig
 from fmnist.data.sources import find_data
@@ -106,7 +106,7 @@ def flags(config: TrainConfig) -> list[str]:
 def run_turn(way: str, config: TrainConfig, workers: int, folder: Path, turn: int) -> Turn:
     """Run one command from start to end."""
     environ = os.environ | {
-        "PYTHONPATH": str(Path.cwd()),
+        "PYTHONPATH": str(ROOT),
         "FMNIST_DATA": str(find_data()),
         "RAY_TMPDIR": str(folder),
         "NO_COLOR": "1",

@@ -16,6 +16,8 @@ from fmnist.runs.files import read_json, write_atomic, write_json
 from fmnist.runs.provenance import environment
 from fmnist.training.device import hardware
 
+ROOT = Path(__file__).parents[1]
+"""On the path of the processes that benchmarks start."""
 RESULTS = Path("docs/results")
 IMAGES = Path("docs/images")
 CONSOLE = Console(highlight=False, soft_wrap=True)

@@ -26,7 +26,17 @@ import psutil
 from rich.progress import Progress, track
 
 from benchmarks.images import split_data, test_images
-from benchmarks.results import CONSOLE, IMAGES, Page, Row, Rows, machine, read_rows, versions_text
+from benchmarks.results import (
+    CONSOLE,
+    IMAGES,
+    ROOT,
+    Page,
+    Row,
+    Rows,
+    machine,
+    read_rows,
+    versions_text,
+)
 from benchmarks.search_peers import DEMO, REPORTS
 from benchmarks.search_scale import OPTUNA
 from fmnist.cli import Flag, command
@@ -39,7 +49,6 @@ from fmnist.training.device import Rank, default_device, hardware, resolve, set_
 from fmnist.training.loop import train_epochs
 from tune.journal import JOURNAL
 
-ROOT = Path(__file__).parent.parent
 PICTURE = "search_time.png"
 ARMS = {
     "ours": "python -m tune.search, its defaults",

@@ -15,15 +15,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 from rich.console import Console
 from rich.progress import track
 
 from benchmarks.images import info, split_data, train_images
-from benchmarks.results import CONSOLE, Page, Row, machine, machine_text, write_rows
-from benchmarks.search_peers import AT_ONCE
+from benchmarks.results import CONSOLE, ROOT, Page, Row, machine, machine_text, write_rows
+from benchmarks.search_peers import AT_ONCE, nothing
 from cluster.connect import cluster
 from cluster.placement import Resources
 from cluster.storage import open_storage
@@ -31,7 +30,6 @@ from fmnist.cli import command
 from fmnist.config import TrainConfig
 from fmnist.data.sources import find_data
 from fmnist.errors import check
-from fmnist.training.metrics import EpochMetrics, EpochReport
 from tune.planning.plan import Plan
 from tune.presets import SearchConfig
 from tune.searchers import Listed
@@ -61,27 +59,9 @@ class Options:
         check(self.turns >= 1, f"turns={self.turns}: it must be at least 1")
 
 
-def nothing(params: dict[str, Any], **_: Any) -> None:
-    """A trial that reports one epoch, and does nothing."""
-    import ray.tune
-
-    metrics = EpochMetrics(
-        epoch=1,
-        train_loss=0.0,
-        train_accuracy=0.0,
-        validation_loss=None,
-        validation_accuracy=0.5,
-        lr=0.0,
-        images_per_s=0.0,
-        seconds=0.0,
-    )
-    ray.tune.report(EpochReport(metrics, kept_epoch=1).to_dict())
-
-
 def run_ours(trials: int, resources: Resources, folder: Path) -> None:
     # Here: importing Ray before its settings are made would ignore them.
     import tune.engine.run as engine
-    from benchmarks import search_overhead
 
     train = TrainConfig(epochs=1, train_images=1000, threads=1)
     train, data = split_data(train)
@@ -115,18 +95,16 @@ def run_ours(trials: int, resources: Resources, folder: Path) -> None:
         speeds={},
     )
     around = engine.Surroundings(Console(file=io.StringIO()))
-    with patch.object(engine, "run_trial", search_overhead.nothing):
+    with patch.object(engine, "run_trial", nothing):
         engine.run_trials(run, setup, packing, setup.state(run), plan, around)
 
 
 def run_bare(trials: int, reuse: bool, folder: Path) -> None:
     import ray.tune
 
-    from benchmarks import search_overhead
-
     numbers = ray.tune.grid_search(list(range(trials)))
     ray.tune.Tuner(
-        ray.tune.with_resources(search_overhead.nothing, {"cpu": 1}),
+        ray.tune.with_resources(nothing, {"cpu": 1}),
         param_space={"trial": {"number": numbers}},
         tune_config=ray.tune.TuneConfig(reuse_actors=reuse),
         run_config=ray.tune.RunConfig(storage_path=str(folder.absolute()), verbose=0),
@@ -146,7 +124,7 @@ def seconds_per_trial(run: RunTrials, counts: tuple[int, int]) -> float:
 
 def measure(turns: int) -> dict[str, list[float]]:
     """Seconds per trial of each arm, in turns."""
-    os.environ["PYTHONPATH"] = str(Path.cwd())
+    os.environ["PYTHONPATH"] = str(ROOT)
     seconds: dict[str, list[float]] = {arm: [] for arm in ARMS}
     with tempfile.TemporaryDirectory(prefix="fm", ignore_cleanup_errors=True) as folder:
         os.environ["RAY_TMPDIR"] = folder

@@ -22,7 +22,7 @@ from fmnist.config import TrainConfig
 from fmnist.data.dataset import TrainingData
 from fmnist.training.device import Rank, default_device, set_threads
 from fmnist.training.loop import train_epochs
-from fmnist.training.metrics import DivergedError
+from fmnist.training.metrics import DivergedError, EpochMetrics, EpochReport
 from tune.arrays import Arrays, from_arrays, to_arrays
 from tune.presets import PRESETS
 from tune.searchers.tpe import suggest
@@ -163,6 +163,23 @@ def search_with_optuna(seed: int, folder: Path) -> None:
         worker.start()
     for worker in workers:
         worker.join()
+
+
+def nothing(params: dict[str, Any], **_: Any) -> None:
+    """A trial that reports one epoch and does nothing, for benchmarks.search_overhead."""
+    import ray.tune
+
+    metrics = EpochMetrics(
+        epoch=1,
+        train_loss=0.0,
+        train_accuracy=0.0,
+        validation_loss=None,
+        validation_accuracy=0.5,
+        lr=0.0,
+        images_per_s=0.0,
+        seconds=0.0,
+    )
+    ray.tune.report(EpochReport(metrics, kept_epoch=1).to_dict())
 
 
 def main(options: Options) -> None:

@@ -46,8 +46,11 @@ def fitting_table(
         styles: one for each row.
     """
     shown = list(columns)
-    while total_width(shown) > width and max(column.rank for column in shown) > 0:
-        shown.remove(max(shown, key=lambda column: column.rank))
+    while total_width(shown) > width:
+        least_needed = max(shown, key=lambda column: column.rank)
+        if least_needed.rank == 0:
+            break
+        shown.remove(least_needed)
 
     for place, column in enumerate(shown):
         if column.head == wrapped:
@@ -57,10 +60,11 @@ def fitting_table(
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for column in shown:
         justify = "right" if column.right else "left"
-        # Nothing but a part of a name that is wider than the terminal needs to fold.
+        # Rich would cut what has no room and end it with "…". Nothing but a part of a name that is wider than the terminal needs to fold.
         table.add_column(column.head, justify=justify, overflow="fold")
 
-    for number, row in enumerate(zip(*(column.cells for column in shown), strict=True)):
+    cells = [column.cells for column in shown]
+    for number, row in enumerate(zip(*cells, strict=True)):
         table.add_row(*row, style=styles[number] if styles else None)
 
     return table
@@ -77,6 +81,7 @@ def break_name(name: str, width: int) -> str:
     that is longer stays whole."""
     lines = [""]
     for part in re.findall(r"[^ ._-]*[ ._-]?", name):
+        # A blank at the end of a line takes no room.
         if lines[-1] and len(lines[-1] + part.rstrip()) > width:
             lines.append("")
         lines[-1] += part

@@ -58,18 +58,21 @@ class LiveTable:
         ended."""
         elapsed = time.perf_counter() - self.started
         left = self.plan.search_s - elapsed
-        if done := len(self.state.ended) - self.ended_before:
+        done = len(self.state.ended) - self.ended_before
+        if done:
             # One that runs counts half, as it is half done on average.
             done_in_effect = done + len(self.state.running) / 2
             left = elapsed / done_in_effect * (self.plan.trials - done_in_effect)
-        if limit := self.state.limits.seconds:
+        limit = self.state.limits.seconds
+        if limit:
             left = min(left, limit - self.state.elapsed)
 
         return max(left, 0.0)
 
     def forecast(self) -> str:
         elapsed = duration(time.perf_counter() - self.started)
-        left, winner = duration(self.time_left()), duration(self.plan.retrain_s)
+        left = duration(self.time_left())
+        winner = duration(self.plan.retrain_s)
         return f"{elapsed}, about {left} left, then training the winner {winner}"
 
     def usage(self) -> str:
@@ -77,9 +80,9 @@ class LiveTable:
         now = time.perf_counter()
         if now - self.looked > LOOK_EVERY_S:
             self.looked = now
-            memory = f"{memory_mb() / 1000:.1f} GB"
-            gpus = gpu_usage() if self.screen.gpus else ""
-            self.last_usage = memory + gpus
+            self.last_usage = f"{memory_mb() / 1000:.1f} GB"
+            if self.screen.gpus:
+                self.last_usage += gpu_usage()
 
         return self.last_usage
 
@@ -95,7 +98,6 @@ class LiveTable:
             return 0.0, 1.0
 
         values.sort()
-
         return values[len(values) // 10], values[-1]
 
     def picture(self) -> RenderableType:
@@ -105,7 +107,9 @@ class LiveTable:
         if len(ranked) > ROWS:
             table.caption = f"and {len(ranked) - ROWS} more"
 
-        epochs, done = self.state.epochs, len(self.state.ended)
+        epochs = self.state.epochs
+        done = len(self.state.ended)
+        # The plan's number is an estimate, which a lucky search goes beyond.
         expected = max(self.plan.expected_epochs, epochs)
         progress = f"{done}/{self.total} trials, {epochs} epochs of about {expected:.0f}"
         head = Table.grid(padding=(0, 1))
@@ -116,19 +120,7 @@ class LiveTable:
 
     def _table(self, records: Sequence[TrialRecord], width: int) -> Table:
         """A line for each trial; on a narrow terminal with shorter curves and fewer columns."""
-        state = Column("state")
-        columns = [
-            Column("trial"),
-            Column("network"),
-            Column("optimizer", rank=1),
-            Column("lr", right=True),
-            Column("batch", right=True),
-            Column("epoch", right=True),
-            Column("rung", right=True, rank=3),
-            Column("val. %", right=True),
-            Column("images/s", right=True, rank=2),
-            state,
-        ]
+        columns = _empty_columns()
         for record in records:
             for column, cell in zip(columns, self._cells(record), strict=True):
                 column.cells.append(cell)
@@ -138,12 +130,16 @@ class LiveTable:
         room = width - total_width(always) - GAP
         curve_width = min(max(room, SHORTEST_CURVE), LONGEST_CURVE)
         scale = self.scale()
-        curves = [sparkline(record.curve, scale, curve_width) for record in records]
-        columns.insert(-1, Column("curve", curves))
+        curves = Column("curve")
+        in_full = Column("state")
+        for record in records:
+            curves.cells.append(sparkline(record.curve, scale, curve_width))
+            in_full.cells.append(record.outcome.partition(":")[0])
 
-        in_full = Column("state", [record.outcome.partition(":")[0] for record in records])
-        if total_width(columns) - state.width + in_full.width <= width:
-            columns[-1] = in_full
+        *others, shortened = columns
+        columns = [*others, curves, shortened]
+        if total_width([*others, curves, in_full]) <= width:
+            columns = [*others, curves, in_full]
         styles = [_style(record) for record in records]
 
         return fitting_table(columns, width, wrapped="network", styles=styles)
@@ -151,7 +147,15 @@ class LiveTable:
     def _cells(self, record: TrialRecord) -> list[str]:
         """The cells of a trial, but for its curve."""
         config = record.config
-        reached = [rung for rung in self.state.rule.rungs if rung <= len(record.curve)]
+        epochs = len(record.curve)
+        rung = "–"
+        for rung_epochs in self.state.rule.rungs:
+            if rung_epochs <= epochs:
+                rung = str(rung_epochs)
+
+        accuracy = "–"
+        if record.curve:
+            accuracy = f"{100 * record.accuracy:.2f}"
         # Shortened, "stopped at rung 3" is "stopped"; the column of epochs says where.
         state = record.outcome.partition(":")[0].partition(" at ")[0]
 
@@ -161,22 +165,41 @@ class LiveTable:
             config.optimizer,
             f"{config.lr:.3g}",
             str(config.global_batch_size),
-            f"{len(record.curve)}/{config.epochs}",
-            str(reached[-1]) if reached else "–",
-            f"{100 * record.accuracy:.2f}" if record.curve else "–",
+            f"{epochs}/{config.epochs}",
+            rung,
+            accuracy,
             f"{record.images_per_s:,.0f}",
             state,
         ]
 
 
+def _empty_columns() -> list[Column]:
+    return [
+        Column("trial"),
+        Column("network"),
+        Column("optimizer", rank=1),
+        Column("lr", right=True),
+        Column("batch", right=True),
+        Column("epoch", right=True),
+        Column("rung", right=True, rank=3),
+        Column("val. %", right=True),
+        Column("images/s", right=True, rank=2),
+        Column("state"),
+    ]
+
+
 def _rank(record: TrialRecord) -> tuple[bool, float]:
-    return record.outcome == RUNNING, record.curve[-1] if record.curve else 0.0
+    # By the newest accuracy, not the best: a trial that gets worse sinks.
+    newest = record.curve[-1] if record.curve else 0.0
+    return record.outcome == RUNNING, newest
 
 
 def _style(record: TrialRecord) -> str:
     if record.outcome == RUNNING:
         return "bold"
-    return "green" if record.finished else "dim"
+    if record.finished:
+        return "green"
+    return "dim"
 
 
 def gpu_usage() -> str:
@@ -205,12 +228,13 @@ def gpu_lines(answer: str) -> str:
     words: list[str] = []
     lines = [line for line in answer.splitlines() if line.strip()]
     for number, line in enumerate(lines):
-        busy, used, total = (field.strip() for field in line.split(","))
+        busy, used, total = map(str.strip, line.split(","))
         facts: list[str] = []
         if busy.isdigit():
             facts.append(f"{busy} %")
         if used.isdigit() and total.isdigit():
-            used_gib, total_gib = int(used) / MIB_PER_GIB, int(total) / MIB_PER_GIB
+            used_gib = int(used) / MIB_PER_GIB
+            total_gib = int(total) / MIB_PER_GIB
             facts.append(f"{used_gib:.0f} of {total_gib:.0f} GiB")
         if facts:
             words.append(f"; GPU {number} {', '.join(facts)}")

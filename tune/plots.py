@@ -20,8 +20,14 @@ def plot_search(records: Sequence[TrialRecord], path: Path) -> None:
     stands out."""
     fig, axes = figure("Search: each line is a trial", "epoch", "validation accuracy, %")
     best = winner(records)
-    with_curve = [record for record in records if record.curve]
-    for record in with_curve:
+    curves = 0
+    accuracies: list[float] = []
+    for record in records:
+        if not record.curve:
+            continue
+
+        curves += 1
+        accuracies += record.curve
         if record is not best:
             ink = color(0) if record.finished else color(5)
             _plot_curve(axes, record, ".-", color=ink, linewidth=1)
@@ -31,11 +37,12 @@ def plot_search(records: Sequence[TrialRecord], path: Path) -> None:
         name = f"winner: {describe(best.config)}"
         _plot_curve(axes, best, "o-", color=color(1), linewidth=2.5, label=name)
 
-    if with_curve:
-        accuracies = sorted(value for record in with_curve for value in record.curve)
-        quarter = accuracies[len(with_curve) // 4]
+    if curves:
+        quarter = sorted(accuracies)[curves // 4]
         axes.set_ylim(max(100 * quarter - ROOM_BELOW, 0), None)
         axes.legend(loc="lower right", fontsize=8)
+
+    # Epochs are whole: by itself the axis would have ticks at 2.5.
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     save_figure(fig, path)
 

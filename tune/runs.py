@@ -122,7 +122,9 @@ class RunInfo:
         for trial in self.trials:
             curve = trial["curve"]
             if curve:
-                accuracies.append(curve[(trial["kept_epoch"] or len(curve)) - 1])
+                # No epoch is kept of a trial that was cut short: then its last one counts.
+                kept_epoch = trial["kept_epoch"] or len(curve)
+                accuracies.append(curve[kept_epoch - 1])
 
         return self.summary.get("validation_accuracy") or max(accuracies, default=None)
 
@@ -148,21 +150,29 @@ def read_info(run: Path) -> RunInfo:
     trials: list[dict[str, Any]] = []
     try:
         config = read_json(run / "config.json")
-        summary = read_summary(run) if (run / SUMMARY).exists() else {}
+        if (run / SUMMARY).exists():
+            summary = read_summary(run)
         trials = read_lines(run / TRIALS)
     except InputError as error:
         damage = str(error)
 
     # A folder's own time changes with what looks into it, such as the lock.
-    files = [path.lstat() for path in files_in(run) if path.name != ".lock"]
-    times = [file.st_mtime for file in files]
+    size = 0
+    times: list[float] = []
+    for path in files_in(run):
+        if path.name != ".lock":
+            file = path.lstat()
+            size += file.st_size
+            times.append(file.st_mtime)
+
+    kind = "search" if "search" in config else "training"
     return RunInfo(
         path=run,
-        kind="search" if "search" in config else "training",
+        kind=kind,
         state=_state(run, damage),
         damage=damage,
         changed=max(times, default=run.stat().st_mtime),
-        size=sum(file.st_size for file in files),
+        size=size,
         trials=trials,
         config=config,
         summary=summary,
@@ -170,11 +180,14 @@ def read_info(run: Path) -> RunInfo:
 
 
 def _state(run: Path, damage: str) -> str:
+    # First, as a running process may be about to write what seems damaged.
     if in_use(run):
         return "running"
     if damage:
         return "damaged"
-    return "complete" if is_complete(run) else "unfinished"
+    if is_complete(run):
+        return "complete"
+    return "unfinished"
 
 
 def all_runs(storage: Path) -> list[RunInfo]:
@@ -187,6 +200,7 @@ def all_runs(storage: Path) -> list[RunInfo]:
     runs: list[RunInfo] = []
     for file in storage.glob("*/config.json"):
         folder = file.parent
+        # The link named latest leads to one of the others; a dot begins what is being removed.
         if not folder.is_symlink() and not folder.name.startswith("."):
             runs.append(read_info(folder))
 
@@ -199,14 +213,15 @@ def main(options: RunsOptions) -> None:
         case "list":
             runs = all_runs(options.storage)
             print_table(runs, console)
-            total = size_words(sum(run.size for run in runs))
-            console.print(f"{plural(len(runs), 'run')} in {options.storage}, {total}")
+            count = plural(len(runs), "run")
+            console.print(f"{count} in {options.storage}, {_total_size(runs)}")
         case "show":
             name = options.runs[0] if options.runs else None
             show(read_info(find_run(name, options.storage)), console)
         case "compare":
+            # All are looked for before one is read, which takes longer.
             folders = [find_run(name, options.storage) for name in options.runs]
-            compare([read_info(folder) for folder in folders], console)
+            compare(list(map(read_info, folders)), console)
         case "prune":
             prune(options, console)
 
@@ -224,11 +239,12 @@ def print_table(runs: Sequence[RunInfo], console: Console) -> None:
         Column("age", right=True),
     ]
     for run in runs:
+        trials = str(len(run.trials)) if run.kind == "search" else ""
         cells = [
             run.name,
             run.kind,
             run.state,
-            str(len(run.trials)) if run.kind == "search" else "",
+            trials,
             percent(run.validation_accuracy),
             percent(run.test_accuracy),
             size_words(run.size),
@@ -240,6 +256,8 @@ def print_table(runs: Sequence[RunInfo], console: Console) -> None:
     styles = [STYLES[run.state] for run in runs]
     console.print(fitting_table(columns, console.width, wrapped="run", styles=styles))
     console.print()
+
+    # Not a column: a reason is too long for one.
     for run in runs:
         if run.damage:
             console.print(f"{run.name} is damaged: {run.damage}", style="red", markup=False)
@@ -261,8 +279,10 @@ def show(run: RunInfo, console: Console) -> None:
 
 
 def _facts(run: RunInfo) -> Iterator[tuple[str, str]]:
+    data = run.config["data"]
     yield "state", f"{run.kind}, {run.state}, changed {run.age} ago"
-    yield "data", f"{run.config['data']['name']}, {len(run.config['data']['classes'])} classes"
+    yield "data", f"{data['name']}, {len(data['classes'])} classes"
+
     for name, value in settings(run).items():
         yield name, str(value)
     if run.trials:
@@ -273,7 +293,9 @@ def _facts(run: RunInfo) -> Iterator[tuple[str, str]]:
 
     environment = run.config.get("environment", {})
     commit = str(environment.get("git_commit"))[:12]
-    versions = [f"{name} {version}" for name, version in environment.get("versions", {}).items()]
+    versions: list[str] = []
+    for name, version in environment.get("versions", {}).items():
+        versions.append(f"{name} {version}")
     yield "made by", f"commit {commit}; {', '.join(versions)}"
 
 
@@ -283,7 +305,12 @@ def _outcomes(run: RunInfo) -> str:
     for trial in run.trials:
         outcome = trial["outcome"].partition(":")[0]
         counts[outcome.partition(" at ")[0]] += 1
-    return ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+
+    words: list[str] = []
+    for outcome, count in counts.most_common():
+        words.append(f"{count} {outcome}")
+
+    return ", ".join(words)
 
 
 def _epochs(run: RunInfo) -> int:
@@ -297,13 +324,20 @@ def _sizes_of_parts(run: Path) -> str:
         if folder.is_dir():
             sizes[folder.name] = sum(path.lstat().st_size for path in files_in(folder))
 
-    largest_first = sorted(sizes.items(), key=lambda part: -part[1])
-    return ", ".join(f"{name} {size_words(size)}" for name, size in largest_first)
+    words: list[str] = []
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        words.append(f"{name} {size_words(sizes[name])}")
+
+    return ", ".join(words)
 
 
 def files_in(folder: Path) -> list[Path]:
     """Files at any depth, links to folders among them."""
     return [path for path in folder.rglob("*") if not path.is_dir()]
+
+
+def _total_size(runs: Sequence[RunInfo]) -> str:
+    return size_words(sum(run.size for run in runs))
 
 
 def _next_steps(run: RunInfo) -> list[str]:
@@ -324,6 +358,7 @@ def settings(run: RunInfo) -> dict[str, Any]:
     """How it was run: the search's numbers, and the config of the model, or of all trials while
     there is none."""
     search = dict(run.config.get("search", {}))
+    # These are whole tables, of every parameter's values and of configs.
     for name in ("space_values", "first"):
         search.pop(name, None)
 
@@ -341,8 +376,11 @@ def results(run: RunInfo) -> dict[str, str]:
         words["validation"] = f"{run.validation_accuracy:.2%}"
     if run.test_accuracy is not None:
         words["test"] = f"{run.test_accuracy:.2%}"
-    if stages := run.summary.get("seconds", {}):
-        words["seconds"] = ", ".join(f"{stage} {value:,.0f}" for stage, value in stages.items())
+    stages: list[str] = []
+    for stage, seconds in run.summary.get("seconds", {}).items():
+        stages.append(f"{stage} {seconds:,.0f}")
+    if stages:
+        words["seconds"] = ", ".join(stages)
     if "peak_memory_mb" in run.summary:
         words["peak memory"] = f"{run.summary['peak_memory_mb']:,} MB"
 
@@ -357,17 +395,16 @@ def compare(runs: Sequence[RunInfo], console: Console) -> None:
     for run in runs:
         run.check_readable()
 
-    names: list[str] = []
-    rows: list[list[str]] = []
+    heads = Column("")
+    columns = [Column(break_name(run.name, COMPARED_WIDTH)) for run in runs]
     for name, values in _compared_rows(runs):
-        names.append(name)
-        rows.append([break_name(value, COMPARED_WIDTH) for value in values])
+        heads.cells.append(name)
+        for column, value in zip(columns, values, strict=True):
+            column.cells.append(break_name(value, COMPARED_WIDTH))
 
     # As many runs beside one another as there is room for.
-    heads = Column("", names)
     blocks: list[list[Column]] = []
-    for place, run in enumerate(runs):
-        column = Column(break_name(run.name, COMPARED_WIDTH), [row[place] for row in rows])
+    for column in columns:
         if blocks and total_width([heads, *blocks[-1], column]) <= console.width:
             blocks[-1].append(column)
         else:
@@ -385,45 +422,62 @@ def compare(runs: Sequence[RunInfo], console: Console) -> None:
 
 def _compared_rows(runs: Sequence[RunInfo]) -> Iterator[tuple[str, list[str]]]:
     """Rows of a comparison: a name, and a value for each run."""
-    of_runs = [settings(run) for run in runs]
-    for name in _all_names(of_runs):
-        values = [str(one.get(name, "")) for one in of_runs]
+    for name, values in _aligned(list(map(settings, runs))):
+        # What all runs have in common does not explain a difference between them.
         if len(set(values)) > 1:
             yield name, values
 
     yield "", [""] * len(runs)
 
-    of_runs = [results(run) for run in runs]
-    for name in _all_names(of_runs):
-        yield name, [one.get(name, "") for one in of_runs]
-    yield "trials", [str(len(run.trials) or "") for run in runs]
-    yield "epochs by all", [str(_epochs(run) or "") for run in runs]
-    yield "size", [size_words(run.size) for run in runs]
+    measured: list[dict[str, Any]] = []
+    for run in runs:
+        # A training has neither trials nor epochs of them: an empty cell rather than 0.
+        counts = {
+            "trials": len(run.trials) or "",
+            "epochs by all": _epochs(run) or "",
+            "size": size_words(run.size),
+        }
+        measured.append(counts)
+
+    yield from _aligned(list(map(results, runs)))
+    yield from _aligned(measured)
 
 
-def _all_names(of_runs: Sequence[dict[str, Any]]) -> list[str]:
-    """Keys of several dicts, each once, in their order."""
-    return list(dict.fromkeys(name for one in of_runs for name in one))
+def _aligned(of_runs: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
+    """Each name in the order of its first appearance, and each run's value of it, or nothing."""
+    names: dict[str, None] = {}
+    for values in of_runs:
+        names |= dict.fromkeys(values)
+
+    for name in names:
+        yield name, [str(values.get(name, "")) for values in of_runs]
 
 
 def prune(options: RunsOptions, console: Console) -> None:
     """Remove runs, once somebody has seen which, and said yes; never one that another process
     works on."""
     everything = all_runs(options.storage)
-    chosen = _named(options, everything) if options.runs else _by_rule(options, everything)
+    if options.runs:
+        chosen = _named(options, everything)
+    else:
+        chosen = _by_rule(options, everything)
+
     running = [run.name for run in chosen if run.state == "running"]
     check(
         not (running and options.runs),
         f"prune: {', '.join(running)} is in use by another process; wait for it to end",
     )
+
     # What a kill left of an earlier removal.
     for rest in options.storage.glob(f"{REMOVING}*"):
         shutil.rmtree(rest)
 
     chosen = [run for run in chosen if run.state != "running"]
     if not chosen:
-        in_use_words = f"; {', '.join(running)} is in use" if running else ""
-        console.print(f"nothing to remove of {plural(len(everything), 'run')}{in_use_words}")
+        words = f"nothing to remove of {plural(len(everything), 'run')}"
+        if running:
+            words += f"; {', '.join(running)} is in use"
+        console.print(words)
         return
 
     print_table(chosen, console)
@@ -431,12 +485,15 @@ def prune(options: RunsOptions, console: Console) -> None:
         console.print("nothing removed")
         return
 
+    removed: list[str] = []
     for run in chosen:
         remove(run.path)
-    console.print(f"removed {', '.join(run.name for run in chosen)}")
+        removed.append(run.name)
+    console.print(f"removed {', '.join(removed)}")
 
 
 def _named(options: RunsOptions, everything: Sequence[RunInfo]) -> list[RunInfo]:
+    # By their real paths: a run can be named by a link, such as latest.
     known = {run.path.resolve(): run for run in everything}
     named = [find_run(name, options.storage).resolve() for name in options.runs]
     missing = [str(path) for path in named if path not in known]
@@ -462,18 +519,20 @@ def _confirm(chosen: Sequence[RunInfo], console: Console) -> bool:
         "prune: it asks before it removes, and there is no terminal to answer on; add --yes",
     )
     which = "this run" if len(chosen) == 1 else f"these {len(chosen)} runs"
-    size = size_words(sum(run.size for run in chosen))
-
-    return Confirm.ask(f"remove {which}, {size}?", default=False, console=console)
+    question = f"remove {which}, {_total_size(chosen)}?"
+    return Confirm.ask(question, default=False, console=console)
 
 
 def remove(run: Path) -> None:
     """Rename a run folder, which is done at once or not at all, and then delete it."""
+    # Nobody may begin to work on it in the meantime.
     hold(run)
     removed = run.rename(run.with_name(f"{REMOVING}{run.name}"))
     latest = run.with_name(LATEST.name)
+    # A link that leads to nothing would mislead.
     if latest.is_symlink() and not latest.exists():
         latest.unlink()
+
     shutil.rmtree(removed)
 
 
@@ -493,8 +552,10 @@ def size_words(size: float) -> str:
 
 def age_words(seconds: float) -> str:
     for unit, length in (("days", DAY_S), ("h", 3600), ("min", 60)):
+        # From two of a unit on: "24 h" says more than "1 day".
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
+
     return f"{max(seconds, 0):.0f} s"
 
 

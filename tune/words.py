@@ -37,10 +37,13 @@ def sparkline(values: list[float], scale: tuple[float, float], width: int = 16) 
     """
     shown = values
     if len(values) > width:
+        # Evenly spaced, the first and the last value among them.
         last = len(values) - 1
-        shown = [values[round(place * last / (width - 1))] for place in range(width)]
+        places = [round(column * last / (width - 1)) for column in range(width)]
+        shown = [values[place] for place in places]
 
     low, high = scale
+    # Not 0, where all values are the same.
     span = max(high - low, 1e-9)
     bars: list[str] = []
     for value in shown:
@@ -52,8 +55,12 @@ def sparkline(values: list[float], scale: tuple[float, float], width: int = 16) 
 
 def failure(text: str) -> str:
     """Why a trial failed, in one line, from the traceback that Ray wrote."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    stripped = map(str.strip, text.splitlines())
+    lines = [line for line in stripped if line]
+    # A traceback ends with the exception that ended the process.
     last = lines[-1] if lines else "the process died"
+
+    # Memory first: whatever the kernel kills for memory is a dead actor too.
     if any(sign in text for sign in OUT_OF_MEMORY):
         return f"error: killed for memory: {_first_with('memory', lines, last)}"
     if "ActorDiedError" in text or "ActorUnavailableError" in text:

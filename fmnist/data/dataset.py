@@ -155,6 +155,8 @@ def split_train(config: TrainConfig, train: Split) -> tuple[TrainConfig, Split, 
         # Where fewer than one image of each class would be left over, all are kept.
         if wanted <= len(rest) - classes:
             rest, _ = _split_indices(rest, labels[rest], train_size=wanted)
+
+    # In the files' order again: the order of training depends on its own seed alone.
     return config, train.take(np.sort(rest)), validation
 
 
@@ -206,6 +208,7 @@ def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _describe(folder: Path) -> DataInfo:
+    # All files are hashed before one is parsed: damage is then told as such.
     files = find_files(folder)
     contents: dict[str, bytes] = {}
     sha256: dict[str, str] = {}
@@ -221,6 +224,7 @@ def _describe(folder: Path) -> DataInfo:
     values = np.unique(arrays["train-labels"]).tolist()
     described = _description(folder)
     classes = _class_names(folder, values)
+    # Only now: a set that was refused is not held to its sums.
     _write_sums(folder, sha256)
 
     images = arrays["train-images"]
@@ -252,6 +256,7 @@ def _load(folder: Path, info: DataInfo, prefix: str) -> Split:
     if set_name(files["train-images"]).startswith("emnist"):
         images = images.swapaxes(-1, -2)
 
+    # Classes are numbered from 0, whatever the files call them.
     index = np.searchsorted(info.label_values, labels).astype(np.int64)
     return Split(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(index))
 
@@ -288,6 +293,7 @@ def _check_sums(folder: Path, files: dict[str, Path], sha256: dict[str, str]) ->
 
 def _check_not_mixed(folder: Path, files: dict[str, Path], sha256: dict[str, str]) -> None:
     """Raise DataError if some of Fashion-MNIST's files are swapped, or stand among others."""
+    # Its hash tells which of Fashion-MNIST's files one is, whatever its name.
     names = {digest: name for name, digest in SHA256.items()}
     whole: list[str] = []
     for name, digest in sha256.items():
@@ -351,6 +357,7 @@ def _check_arrays(files: dict[str, Path], arrays: dict[str, Bytes]) -> None:
             f"{folder}: training and test images differ in shape, {shape} and {test_shape}"
         )
 
+    # A class that is not trained could never be recognised.
     unknown = np.setdiff1d(arrays["t10k-labels"], arrays["train-labels"]).tolist()
     if unknown or len(np.unique(arrays["train-labels"])) < 2:
         raise DataError(

@@ -57,6 +57,7 @@ def find_files(folder: Path) -> dict[str, Path]:
     for path in sorted(_entries(folder), reverse=True):
         match = FILE_NAME.fullmatch(path.name)
         if match is not None:
+            # EMNIST's names have "test" where MNIST's have "t10k".
             part = match["part"].replace("test", "t10k")
             sets.setdefault(match["set"], {})[f"{part}-{match['kind']}"] = path
 

@@ -31,6 +31,7 @@ def parse_idx(path: Path, content: bytes) -> NDArray[np.uint8]:
     Raises:
         DataError: `content` is no whole IDX file of unsigned bytes; the message names `path`.
     """
+    # Two zero bytes, the type of the values, and the number of dimensions.
     magic = int.from_bytes(content[:4], "big")
     dimensions = magic & 0xFF
     header = 4 + 4 * dimensions

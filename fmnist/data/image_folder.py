@@ -133,6 +133,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def _split(folder: Path, classes: list[str], images: Images) -> tuple[Images, Images]:
     """Keep one image in six of each class for the test, at random, the same ones each time."""
+    # The test needs an image of each class.
     counts = np.bincount(images.labels)
     if counts.min() < TEST_SHARE:
         rarest = classes[int(counts.argmin())]
@@ -157,6 +158,7 @@ def _take(images: Images, chosen: NDArray[np.bool_]) -> Images:
 
 def _fingerprint(folder: Path, *parts: Images) -> str:
     """A digest that changes when a file comes, goes or is written."""
+    # Sizes and times stand for the contents, which would take long to read.
     digest = hashlib.sha256(str(folder.resolve()).encode())
     for part in parts:
         for path in part.paths:
@@ -176,6 +178,7 @@ def _read(paths: list[Path], size: int) -> NDArray[np.uint8]:
 
     console = Console(stderr=True)
     try:
+        # Threads serve: Pillow decodes and resizes outside of Python's lock.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             pixels = pool.map(read, paths)
             bar = track(pixels, "reading images", len(paths), console=console, transient=True)
@@ -183,6 +186,7 @@ def _read(paths: list[Path], size: int) -> NDArray[np.uint8]:
     except ImageError as error:
         raise DataError(f"{error}; mend it or take it out of the folder") from error
 
+    # A gray image among colour ones gets three equal channels.
     if any(image.ndim == 3 for image in images):
         images = [np.broadcast_to(image, (3, size, size)) for image in images]
     return np.stack(images)

@@ -111,6 +111,7 @@ def to_pixels(
     pixels = np.asarray(fitted, np.uint8)
     if channels == 1:
         return pixels
+    # Channels first, as PyTorch has them.
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
@@ -186,6 +187,7 @@ def _ground_colour(pixels: np.ndarray) -> np.ndarray:
     corners: list[np.ndarray] = []
     for rows in ends:
         for columns in ends:
+            # The median, since a single pixel may be noise.
             corner = pixels[rows, columns].reshape(-1, 3)
             corners.append(np.median(corner, 0))
 
@@ -203,6 +205,7 @@ def _distance(pixels: np.ndarray, colour: np.ndarray) -> np.ndarray:
 
 def _bright_on_black(image: Image.Image, ground: tuple[int, ...]) -> Image.Image:
     """Gray, with the ground at 0 and what is farthest from it, black or white, at 255."""
+    # The ground's gray as Pillow computes it for the image.
     gray = np.asarray(image.convert("L"))
     level = float(np.asarray(Image.new("RGB", (1, 1), ground).convert("L"))[0, 0])
     darker = gray.mean() < level

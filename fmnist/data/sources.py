@@ -82,6 +82,7 @@ def find_data(source: Source = NOT_NAMED, trained_on: DataInfo | None = None) ->
         find_files(Path(named))
         return Path(named)
 
+    # A cache that lacks a file is fetched anew.
     for candidate in (cache_folder(), DEBIAN_FOLDER):
         with suppress(DataError):
             find_files(candidate)
@@ -162,6 +163,7 @@ def _fetch(folder: Path) -> Path:
 def _fetch_from(download: Download, folder: Path) -> None:
     """Move the files into `folder` once all four have come and are the right ones."""
     files = [f"{name}.gz" for name in SHA256]
+    # On the same disk, so that moving the files is renaming them.
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         arrived = Path(temporary)
         download(arrived, files)

@@ -55,6 +55,7 @@ class Classifier(nn.Module):
     def __init__(self, network: nn.Module, pixel_mean: Tensor, pixel_std: Tensor) -> None:
         super().__init__()
         self.network = network
+        # Buffers are saved with the weights, and no optimiser steps them.
         self.register_buffer("pixel_mean", pixel_mean)
         self.register_buffer("pixel_std", pixel_std)
 
@@ -94,6 +95,7 @@ def build_model(
         "give one for each",
     )
     network = builder_of(config.model)(config, problem)
+    # A rate that nothing reads would be reported as if it had been tried.
     if config.dropout is not None:
         has_dropout = any(isinstance(module, nn.Dropout) for module in network.modules())
         check(

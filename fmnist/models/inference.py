@@ -12,6 +12,7 @@ EVALUATION_BATCH = 500
 @contextmanager
 def evaluating(model: nn.Module) -> Generator[None]:
     """Put the model into evaluation mode without gradients, and restore its mode afterwards."""
+    # Validation comes between two epochs of training.
     was_training = model.training
     model.eval()
     try:

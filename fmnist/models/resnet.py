@@ -78,6 +78,7 @@ class ThreeChannels(nn.Module):
         self.resnet = build(num_classes=problem.classes)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, channels, H, W) -> (B, classes)
+        # Three channels already, or one that is shown three times without a copy.
         return self.resnet(images.expand(-1, 3, -1, -1))
 
 

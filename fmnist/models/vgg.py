@@ -38,6 +38,7 @@ class VGG16(nn.Module):
                     layers.append(nn.BatchNorm2d(width))
                 layers.append(nn.ReLU())
                 channels = width
+            # Rounded up, so that something is left after the fifth.
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
         self.features = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1)

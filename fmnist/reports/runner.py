@@ -95,8 +95,12 @@ def select_experiments(report: Report | None, name: str | None) -> dict[str, Exp
     if name is not None:
         one_of("recipe", name, EXPERIMENTS)
         experiment = EXPERIMENTS[name]
-        members = experiment.members if isinstance(experiment, Ensemble) else ()
-        return {each: EXPERIMENTS[each] for each in (*members, name)}
+        names = [name]
+        if isinstance(experiment, Ensemble):
+            # The members first: it combines what they predict.
+            names = [*experiment.members, name]
+        return {each: EXPERIMENTS[each] for each in names}
+
     if report is None:
         return EXPERIMENTS
     return {name: each for name, each in EXPERIMENTS.items() if each.report == report}
@@ -118,11 +122,14 @@ def plan_tasks(
         for name, experiment in experiments.items():
             if isinstance(experiment, Ensemble):
                 continue
+
             config = experiment.shortened() if shorten else experiment.config
             if config.validation_images and info.name != OFFICIAL_DATA:
                 # The number was meant for Fashion-MNIST.
                 config = config.replace(validation_images=None)
-            tasks.append(Task(name, seed, config.replace(seed=seed), _folder(name, seed, info)))
+            config = config.replace(seed=seed)
+            tasks.append(Task(name, seed, config, _folder(name, seed, info)))
+
     return tasks
 
 
@@ -139,7 +146,13 @@ def tasks_in_table(tasks: list[Task], info: DataInfo) -> set[Task]:
         # An ensemble's row has no epochs.
         if row["data"] == info.name and "epochs" in row:
             epochs[row["recipe"], row["seed"]] = row["epochs"]
-    return {task for task in tasks if epochs.get((task.name, task.seed), 0) >= task.config.epochs}
+
+    known: set[Task] = set()
+    for task in tasks:
+        if epochs.get((task.name, task.seed), 0) >= task.config.epochs:
+            known.add(task)
+
+    return known
 
 
 def expected_seconds(tasks: list[Task], data: Data, console: Console) -> dict[Task, float]:
@@ -149,6 +162,7 @@ def expected_seconds(tasks: list[Task], data: Data, console: Console) -> dict[Ta
 
     expected: dict[Task, float] = {}
     for task in left:
+        # A twelfth is about what training holds out by itself.
         held_out = task.config.validation_images or len(data.train) // 12
         images = len(data.train) - held_out
 
@@ -175,7 +189,9 @@ def _measure_speeds(tasks: list[Task], data: Data, console: Console) -> dict[str
         # Neither changes the speed, and pretrained weights would have to be fetched.
         measured = resolve(config.replace(weights="", train_images=0), default_device())
         speeds[key] = measure_speed(measured, training, Rank(default_device()))
+        # After each: whoever interrupts this measures the rest alone the next time.
         write_json(SPEEDS, speeds)
+
     return speeds
 
 
@@ -186,6 +202,7 @@ def _speed_key(config: TrainConfig) -> str:
         augmentation = "moved"
     elif config.erase and config.erase_fill == "noise":
         augmentation = "noise"
+
     training = f"{config.model} {config.global_batch_size} {config.optimizer} {augmentation}"
     return f"{training} on {hardware()}"
 
@@ -203,6 +220,7 @@ def run_all(
     collect_rows(plan, data)
 
     known = tasks_in_table(plan.tasks, data.info)
+    # What the table has already, from whichever machine, comes last.
     order = sorted(expected, key=lambda task: (task in known, task.seed, expected[task]))
     for number, task in enumerate(order, start=1):
         if task.done:
@@ -247,6 +265,7 @@ def _histories() -> dict[str, list[dict[str, Any]]]:
         folder = FOLDER / f"{name}-seed0"
         if (folder / ROW).exists():
             histories[name] = read_json(folder / "best/metrics.json")["epochs"]
+
     return histories
 
 
@@ -276,8 +295,12 @@ def _test_row(task: Task, config: TrainConfig, result: TrainingResult, data: Dat
     logits = compute_logits(model, test.images.to(default_device())).cpu()
     np.save(task.folder / LOGITS, logits.numpy())
 
-    epochs = [report.metrics for report in result.history]
-    speed = statistics.median(epoch.images_per_s for epoch in epochs)
+    speeds: list[float] = []
+    seconds: list[float] = []
+    for report in result.history:
+        speeds.append(report.metrics.images_per_s)
+        seconds.append(report.metrics.seconds)
+
     return {
         "recipe": task.name,
         "seed": task.seed,
@@ -286,13 +309,14 @@ def _test_row(task: Task, config: TrainConfig, result: TrainingResult, data: Dat
         "parameters": count_parameters(model),
         "epochs": config.epochs,
         "shortened": config.epochs < REPORT_RECIPES[task.name].config.epochs,
-        "epochs_trained": len(epochs),
+        "epochs_trained": len(result.history),
         "kept_epoch": result.kept_epoch,
         **_test_scores(logits, test),
         "validation_accuracy": result.kept.validation_accuracy,
         "train_accuracy": result.kept.train_accuracy,
-        "images_per_s": round(speed),
-        "train_s": round(sum(epoch.seconds for epoch in epochs), 1),
+        # The median, as the first epoch is slower by what it sets up.
+        "images_per_s": round(statistics.median(speeds)),
+        "train_s": round(sum(seconds), 1),
         "precision": config.precision,
         "hardware": hardware(),
         "torch": torch.__version__,
@@ -321,10 +345,12 @@ def _ensemble_row(name: str, ensemble: Ensemble, seed: int, data: Data) -> Row |
         folder = _folder(member, seed, data.info)
         if not (folder / ROW).exists():
             return None
+
         rows.append(read_json(folder / ROW))
         logits.append(torch.from_numpy(np.load(folder / LOGITS)))
 
     test = load_test(data.folder, data.info)
+    # Each once, in their order: report D's members are all of one network.
     networks = dict.fromkeys(row["network"] for row in rows)
     return {
         "recipe": name,
@@ -341,14 +367,20 @@ def _ensemble_row(name: str, ensemble: Ensemble, seed: int, data: Data) -> Row |
 
 def collect_rows(plan: Plan, data: Data) -> None:
     """Bring the rows of finished trainings, and of ensembles of them, into docs/results."""
-    rows: list[Row] = [read_json(task.folder / ROW) for task in plan.tasks if task.done]
+    rows: list[Row] = []
+    for task in plan.tasks:
+        if task.done:
+            rows.append(read_json(task.folder / ROW))
+
     for name, experiment in plan.experiments.items():
         if isinstance(experiment, Recipe):
             continue
+
         for seed in range(plan.seeds):
             row = _ensemble_row(name, experiment, seed, data)
             if row is not None:
                 rows.append(row)
+
     write_reports(rows)
 
 

@@ -97,8 +97,10 @@ a run, are in reports.json. What every figure has in common:
 
 def known_rows(path: Path = REPORTS) -> list[Row]:
     """The rows of the table, from whichever machine."""
-    known = path.with_suffix(".json")
-    return read_json(known) if known.exists() else []
+    file = path.with_suffix(".json")
+    if not file.exists():
+        return []
+    return read_json(file)
 
 
 def write_reports(rows: list[Row], path: Path = REPORTS) -> None:
@@ -109,8 +111,8 @@ def write_reports(rows: list[Row], path: Path = REPORTS) -> None:
         if row["recipe"] in EXPERIMENTS:
             merged[_key(row)] = row
 
-    order = list(EXPERIMENTS)
-    ordered = sorted(merged.values(), key=lambda row: (order.index(row["recipe"]), _key(row)))
+    places = {name: place for place, name in enumerate(EXPERIMENTS)}
+    ordered = sorted(merged.values(), key=lambda row: (places[row["recipe"]], _key(row)))
     write_json(path.with_suffix(".json"), ordered)
     write_atomic(path, "\n".join(render(ordered)) + "\n")
 
@@ -133,25 +135,33 @@ def draw(
         if set(names) <= set(histories):
             curves = {name: histories[name] for name in names}
             plot_curves(curves, folder / f"report_{report.lower()}.png")
+
     _draw_losses(histories, folder)
 
     official = _official(rows)
+    # The first letter of a recipe is its report's.
     reports = {row["recipe"][0] for row in official}
     if "d" in reports:
-        panels = [_factor_panel(name, values, official) for name, values in FACTORS.items()]
-        plot_factor(panels, folder / "report_d.png", "Report D: one factor at a time")
+        factors: list[Panel] = []
+        for name, values in FACTORS.items():
+            factors.append(_factor_panel(name, values, official))
+        plot_factor(factors, folder / "report_d.png", "Report D: one factor at a time")
+
     if "e" in reports:
-        panels = [_rates_panel(model, official) for model in RATES]
-        plot_factor(panels, folder / "report_e.png", "Report E: learning rates")
+        networks = [_rates_panel(model, official) for model in RATES]
+        plot_factor(networks, folder / "report_e.png", "Report E: learning rates")
 
 
 def _draw_losses(histories: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> None:
     """The validation losses of report D's groups, once all are there."""
     losses: dict[str, dict[str, Sequence[Mapping[str, Any]]]] = {}
     for factor, values in FACTORS.items():
+        # A figure in which a factor lacks a curve would compare nothing.
         if not set(values.values()) <= set(histories):
             return
+
         losses[factor] = {value: histories[recipe] for value, recipe in values.items()}
+
     plot_losses(losses, folder / "report_d_losses.png", "Report D: validation loss")
 
 
@@ -163,8 +173,11 @@ def _official(rows: list[Row]) -> list[Row]:
 def _factor_panel(name: str, values: Mapping[str, str], rows: list[Row]) -> Panel:
     series: dict[str, list[Point]] = {"report, test": [], "ours, test": []}
     for recipe in values.values():
-        series["report, test"].append((REPORT_RECIPES[recipe].reported["test_accuracy"], None))
+        # The reports trained each recipe once, so their figures have no deviation.
+        theirs = REPORT_RECIPES[recipe].reported["test_accuracy"]
+        series["report, test"].append((theirs, None))
         series["ours, test"].append(_point(rows, recipe, "test_accuracy"))
+
     return Panel(name, list(values), series)
 
 
@@ -182,8 +195,10 @@ def _rates_panel(model: str, rows: list[Row]) -> Panel:
 
         for part in ("train", "test"):
             score = f"{part}_accuracy"
-            series[f"report, {part}"].append((REPORT_RECIPES[recipe].reported[score], None))
+            theirs = REPORT_RECIPES[recipe].reported[score]
+            series[f"report, {part}"].append((theirs, None))
             series[f"ours, {part}"].append(_point(rows, recipe, score))
+
     return Panel(model, rates, series)
 
 
@@ -192,8 +207,11 @@ def _point(rows: list[Row], recipe: str, key: str) -> Point:
     values = _values(_rows_of(recipe, rows), key)
     if not values:
         return None
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return statistics.mean(values), deviation
+
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return mean, None
+    return mean, statistics.stdev(values)
 
 
 def _rows_of(recipe: str, rows: list[Row]) -> list[Row]:
@@ -203,6 +221,7 @@ def _rows_of(recipe: str, rows: list[Row]) -> list[Row]:
 def render(rows: list[Row]) -> Iterator[str]:
     """The lines of reports.md."""
     yield HEAD
+    # HEAD ends where the list of machines begins.
     machines = sorted(_machines(rows))
     for number, machine in enumerate(machines, start=1):
         yield f"{number}. {machine}"
@@ -224,6 +243,7 @@ def _machines(rows: list[Row]) -> set[str]:
     for row in rows:
         if "precision" in row:
             machines.add(f"{row['hardware']} ({row['precision']}, torch {row['torch']})")
+
     return machines
 
 
@@ -258,12 +278,9 @@ def _table(
         compared.update(_reported(experiment))
     scores = [key for key in SCORES if key in compared or key == "images_per_s"]
 
-    header = ["recipe", "what", "test, report", "test, ours", "difference", "validation"]
-    for key in scores:
-        title = SCORES[key].title
-        header.append(f"{title}, report → ours" if key in compared else title)
-    header += ["AUROC", "epochs", "runs", "hardware"]
+    header = _header(scores, compared)
     yield _cells(header)
+    # Names and words to the left, numbers to the right.
     yield f"|---|---|{'---:|' * (len(header) - 2)}"
 
     for name, experiment in experiments.items():
@@ -271,21 +288,37 @@ def _table(
         reported = _reported(experiment)
         theirs = reported.get("test_accuracy")
         start = [name, experiment.about, PERCENT.show(theirs)]
-
+        # In the table all the same, so that nobody takes it for left out in silence.
         if not own:
             empty = [""] * (len(header) - len(start) - 1)
             yield _cells([*start, "not run yet", *empty])
             continue
 
-        between = [_theirs_and_ours(key, reported, own, key in compared) for key in scores]
-        yield _cells(
-            [*start, *_test_cells(theirs, own), *between, *_end_cells(experiment, own, machines)]
-        )
+        cells = [*start, *_test_cells(theirs, own)]
+        for key in scores:
+            cells.append(_theirs_and_ours(key, reported, own, key in compared))
+        cells += _end_cells(experiment, own, machines)
+        yield _cells(cells)
+
+
+def _header(scores: Sequence[str], compared: set[str]) -> list[str]:
+    """Heads of the columns; one of `compared` holds two figures."""
+    header = ["recipe", "what", "test, report", "test, ours", "difference", "validation"]
+    for key in scores:
+        title = SCORES[key].title
+        if key in compared:
+            title += ", report → ours"
+        header.append(title)
+
+    header += ["AUROC", "epochs", "runs", "hardware"]
+    return header
 
 
 def _reported(experiment: Experiment) -> dict[str, float]:
     """The report's figures; it has none of ensembles."""
-    return experiment.reported if isinstance(experiment, Recipe) else {}
+    if isinstance(experiment, Recipe):
+        return experiment.reported
+    return {}
 
 
 def _test_cells(theirs: float | None, own: list[Row]) -> list[str]:
@@ -294,6 +327,7 @@ def _test_cells(theirs: float | None, own: list[Row]) -> list[str]:
     if theirs is not None:
         ours = statistics.mean(_values(own, "test_accuracy"))
         difference = f"{100 * (ours - theirs):+.2f}"
+
     return [
         f"**{_mean_and_deviation(own, 'test_accuracy')}**",
         difference,
@@ -308,9 +342,14 @@ def _end_cells(experiment: Experiment, own: list[Row], machines: list[str]) -> l
     for number, machine in enumerate(machines, start=1):
         if machine in used:
             numbers.append(str(number))
+
+    epochs = ""
+    if isinstance(experiment, Recipe):
+        epochs = _epochs(experiment, own)
+
     return [
         f"{_mean(own, 'auroc'):.4f}",
-        _epochs(experiment, own) if isinstance(experiment, Recipe) else "",
+        epochs,
         str(len(own)),
         ", ".join(numbers),
     ]
@@ -332,12 +371,19 @@ def _epochs(recipe: Recipe, own: list[Row]) -> str:
     """ "10", or "**3 of 20**" of those that were cut short, or "40, stopped after 17"."""
     planned = recipe.config.epochs
     trained = own[0]["epochs"]
-    epochs = f"{planned}" if trained == planned else f"**{trained} of {planned}**"
+    words = str(planned)
+    if trained != planned:
+        words = f"**{trained} of {planned}**"
 
-    early = {row["epochs_trained"] for row in own if row["epochs_trained"] < row["epochs"]}
-    if not early:
-        return epochs
-    return f"{epochs}, stopped after {', '.join(map(str, sorted(early)))}"
+    # By early stopping, which each seed may do at another epoch.
+    early: set[int] = set()
+    for row in own:
+        if row["epochs_trained"] < row["epochs"]:
+            early.add(row["epochs_trained"])
+
+    if early:
+        words += f", stopped after {', '.join(map(str, sorted(early)))}"
+    return words
 
 
 def _differences(experiments: dict[str, Experiment], rows: list[Row]) -> Iterator[str]:
@@ -356,6 +402,7 @@ def _differences(experiments: dict[str, Experiment], rows: list[Row]) -> Iterato
             reasons.append(f"{own[0]['epochs']} of {experiment.config.epochs} epochs")
         if name in DIFFERENCES:
             reasons.append(DIFFERENCES[name])
+
         because = "; ".join(reasons) or "not explained yet."
         sentences.append(f"- {name}, {100 * (ours - theirs):+.2f}: {because}")
 
@@ -374,6 +421,7 @@ def _class_f1(rows: list[Row]) -> Iterator[str]:
     yield "F1 of each class, the report's → ours:\n"
     yield f"| class | {' | '.join(GROUPS)} |"
     yield f"|---|{'---|' * len(GROUPS)}"
+
     for index, label in enumerate(CLASSES):
         cells = [label]
         for number, group in GROUPS.items():
@@ -381,6 +429,7 @@ def _class_f1(rows: list[Row]) -> Iterator[str]:
             ours = f"{statistics.mean(values):.2f}" if values else "–"
             cells.append(f"{group.class_f1[index]:.2f} → {ours}")
         yield _cells(cells)
+
     yield ""
 
 
@@ -399,13 +448,14 @@ def _choices(report: Report, rows: list[Row]) -> Iterator[str]:
         reported: dict[str, float] = {}
         for name in names:
             own = _rows_of(name, rows)
+            reported[name] = REPORT_RECIPES[name].reported["test_accuracy"]
             if own:
                 validation[name] = _mean(own, "validation_accuracy") or 0.0
                 test[name] = _mean(own, "test_accuracy") or 0.0
-            reported[name] = REPORT_RECIPES[name].reported["test_accuracy"]
 
+        # The best of some would be no choice among all.
         if len(test) < len(names):
-            continue  # The best of some would be no choice among all.
+            continue
 
         yield (
             f"Best {family} by our validation images: {_best(validation)} (by our test images it "
@@ -428,6 +478,7 @@ def _assumptions(report: Report, experiments: dict[str, Experiment]) -> Iterator
     yield f"Assumed, where the report does not say:\n\n- all: {ASSUMED[report]}"
     for assumed, names in names_of.items():
         yield f"- {', '.join(names)}: {assumed}"
+
     yield ""
 
 
@@ -449,34 +500,43 @@ def _other_data(rows: list[Row]) -> Iterator[str]:
         groups.setdefault((row["data"], row["recipe"]), []).append(row)
 
     for (data, recipe), own in groups.items():
-        yield _cells(
-            [
-                data,
-                recipe,
-                _mean_and_deviation(own, "test_accuracy"),
-                PERCENT.show(_mean(own, "validation_accuracy")),
-                PERCENT.show(_mean(own, "macro_f1")),
-                str(own[0].get("epochs", "")),
-                str(len(own)),
-            ]
-        )
+        cells = [
+            data,
+            recipe,
+            _mean_and_deviation(own, "test_accuracy"),
+            PERCENT.show(_mean(own, "validation_accuracy")),
+            PERCENT.show(_mean(own, "macro_f1")),
+            # An ensemble's rows have none.
+            str(own[0].get("epochs", "")),
+            str(len(own)),
+        ]
+        yield _cells(cells)
+
     yield ""
 
 
 def _values(rows: list[Row], key: str) -> list[float]:
     """A column, without the rows that lack it."""
-    return [row[key] for row in rows if row.get(key) is not None]
+    values: list[float] = []
+    for row in rows:
+        if row.get(key) is not None:
+            values.append(row[key])
+
+    return values
 
 
 def _mean(rows: list[Row], key: str) -> float | None:
     values = _values(rows, key)
-    return statistics.mean(values) if values else None
+    if not values:
+        return None
+    return statistics.mean(values)
 
 
 def _mean_and_deviation(rows: list[Row], key: str) -> str:
     """Mean ± standard deviation in per cent; the value itself if there is one row."""
     values = [100 * value for value in _values(rows, key)]
     mean = f"{statistics.mean(values):.2f}"
+    # One value has no deviation.
     if len(values) < 2:
         return mean
     return f"{mean} ± {statistics.stdev(values):.2f}"

@@ -50,6 +50,7 @@ def save_checkpoint(
     folder: Path, model: Classifier, config: TrainConfig, data: DataInfo, metrics: dict[str, Any]
 ) -> None:
     """Write the checkpoint; the weights last, since their presence says that it is whole."""
+    # Contiguous: safetensors refuses tensors in NHWC order.
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         tensors[name] = tensor.detach().cpu().contiguous()
@@ -105,6 +106,7 @@ def load_model(config: TrainConfig, data: DataInfo, path: Path) -> Classifier:
         InputError: the file is missing or damaged, or holds other tensors than the network has.
     """
     tensors = _read_tensors(path)
+    # The meta device gives names and shapes without memory.
     with torch.device("meta"):
         expected = build_model(config, data.problem).state_dict()
     differences = _differences(tensors, expected)

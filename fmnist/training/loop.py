@@ -57,6 +57,7 @@ def check_batches(config: TrainConfig, train: Split, world_size: int = 1) -> Non
 def start_training(config: TrainConfig, data: TrainingData, device: torch.device) -> TrainState:
     """Fresh weights and optimisers for `config`, on `device`."""
     config = resolve(config, device)
+    # On the CPU, so that a network begins with the same weights on every device.
     torch.manual_seed(config.seed)
 
     mean, deviation = normalisation(config, data.train.images)
@@ -138,6 +139,7 @@ def train_epochs(
         trained = loop.train_epoch(state.epoch + 1)
         trained_s = time.perf_counter() - started
 
+        # Without validation images the training's own loss is watched.
         validation = _validate(state, loop.held_out, rank)
         watched = validation or (trained.loss, trained.accuracy)
         state.end_epoch(*watched)
@@ -226,11 +228,13 @@ class _Loop:
         steps = steps_in_epoch(config, epoch, images)
         batches = self._batches(epoch, steps)
         progress = _Progress(epoch, steps, rank, self.on_step)
+        # Keyed by the epoch, so that a resumed training drops the same units.
         torch.manual_seed(generator(config.seed, DROPOUT, epoch, rank.rank).initial_seed())
 
         lr = config.lr
         self.network.train()
         for step, (pixels, target) in enumerate(self._augmented(epoch, batches)):
+            # The schedule goes by epochs: in a shortened one each step counts for several.
             done = (epoch - 1) * full_steps + step * full_steps / steps
             lr = lr_at(config, done, full_steps, state.losses)
             set_lr(state.optimizers, lr)
@@ -248,6 +252,7 @@ class _Loop:
     def _batches(self, epoch: int, steps: int) -> Tensor:
         """Numbers of the images in this rank's share of each batch, (steps, B) int64."""
         config, rank = self.state.config, self.rank
+        # The same order on every rank; each takes every n-th image of a batch.
         order = torch.randperm(len(self.targets), generator=generator(config.seed, ORDER, epoch))
         batches = order[: steps * config.global_batch_size].view(steps, -1)
         return batches[:, rank.rank :: rank.world_size].to(rank.device)
@@ -301,6 +306,7 @@ class _Progress:
         """Take a step's logits (B, classes), summed loss and targets."""
         # A mixed image counts as its larger part's class.
         label = target if target.ndim == 1 else target.argmax(1)
+        # On the device: reading a number would wait for it.
         self.totals += torch.stack((loss.detach(), (logits.argmax(1) == label).sum()))
         self.step += 1
         self.images += len(target)
@@ -311,6 +317,7 @@ class _Progress:
             self.on_step(self._report(now))
 
     def _report(self, now: float) -> StepReport:
+        # This rank's share stands for all: to sum over ranks would make them wait.
         mean_loss, accuracy = (self.totals / self.images).tolist()
         images_per_s = self.images * self.rank.world_size / (now - self.started)
         return StepReport(self.epoch, self.step, self.steps, mean_loss, accuracy, images_per_s)

@@ -64,8 +64,11 @@ class EpochReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Flat, as the history in a state file and Ray Tune have it."""
-        replayed = {"replayed": True} if self.replayed else {}
-        return self.metrics.to_dict() | {"kept_epoch": self.kept_epoch} | replayed
+        values = self.metrics.to_dict() | {"kept_epoch": self.kept_epoch}
+        # Left out where it is false, as in state files of older versions.
+        if self.replayed:
+            values["replayed"] = True
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -113,7 +116,8 @@ class TrainingFailed:
     @property
     def outcome(self) -> str:
         """The reason as a trial's outcome: "diverged: …" or "error: …"."""
-        return f"{'diverged' if self.diverged else 'error'}: {self.reason}"
+        kind = "diverged" if self.diverged else "error"
+        return f"{kind}: {self.reason}"
 
     def to_dict(self) -> dict[str, Any]:
         """Flat, with the keys that Ray Tune and Ray Train expect of every report."""

@@ -126,6 +126,7 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     if tall:
         x = x.mT
 
+    # Singular values of at most 1, where the iteration converges.
     x = x / x.norm().clamp(min=1e-7)
     for _ in range(ITERATIONS):
         gram = x @ x.mT

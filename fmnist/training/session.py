@@ -119,6 +119,7 @@ def run_session(
     saved = store.load()
     history: list[EpochReport] = []
     if saved is not None:
+        # Before anything else happens: a run of another config is left as it is.
         check_same_config(resolve(config, rank.device), saved)
         history = _read_history(saved)
     if on_start is not None:
@@ -130,6 +131,7 @@ def run_session(
     for metrics, state in train_epochs(config, data, rank, on_step=on_step, resume=saved):
         report = EpochReport(metrics, state.kept_epoch)
         history.append(report)
+        # Saved before it is reported: who has heard of an epoch may rely on it.
         rows = [each.to_dict() for each in history]
         store.save(state.state_dict() | {"history": rows})
         yield report

@@ -112,6 +112,7 @@ class TrainState:
         if not self.config.early_stopping:
             return
 
+        # A copy, since the next epoch trains the same tensors.
         if self.best_epoch == self.epoch:
             weights = self.model.state_dict()
             self.best_weights = {name: value.cpu().clone() for name, value in weights.items()}
@@ -128,6 +129,7 @@ def check_same_config(config: TrainConfig, state: dict[str, Any]) -> None:
     except Exception as error:  # a damaged state may lack, or hold, anything
         raise damaged_state(error) from error
 
+    # As TrainConfig fills them in: a field that an older version lacked has its default.
     changes: list[str] = []
     for name, value in config.to_dict().items():
         if saved[name] != value:
@@ -153,6 +155,7 @@ def final_weights(state: dict[str, Any]) -> dict[str, Tensor]:
     if state["average"] is None:
         return state["model"]
 
+    # Beside the weights an AveragedModel has the number of its updates.
     weights: dict[str, Tensor] = {}
     for name, value in state["average"].items():
         if name.startswith(AVERAGED_PREFIX):

@@ -66,7 +66,8 @@ class Board:
         """
         plain: dict[str, Any] = {}
         for name, value in config.items():
-            plain[name] = value if isinstance(value, int | float | str) else str(value)
+            shown = isinstance(value, int | float | str)
+            plain[name] = value if shown else str(value)
 
         # SummaryWriter.add_hparams would write into a folder of its own.
         file = self.open()._get_file_writer()  # pyright: ignore[reportPrivateUsage]

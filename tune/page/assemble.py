@@ -53,7 +53,7 @@ def build_page(run: Run) -> str:
         sections.append(section.markup)
 
     skeleton = Template((FILES / "report.html").read_text())
-
+    # By the hashes the page's policy runs this script alone, whatever else gets into the page.
     return skeleton.substitute(
         title=text(run.name),
         style=style,
@@ -68,13 +68,18 @@ def build_page(run: Run) -> str:
 
 def _script() -> str:
     """The charts' files as one script, whose names nothing outside of it sees."""
-    files = [(FILES / "charts" / f"{name}.js").read_text() for name in CHARTS]
-    return '"use strict";\n(() => {\n' + "\n".join(files) + "})();\n"
+    files: list[str] = []
+    for name in CHARTS:
+        files.append((FILES / "charts" / f"{name}.js").read_text())
+
+    joined = "\n".join(files)
+    return f'"use strict";\n(() => {{\n{joined}}})();\n'
 
 
 def _hash(source: str) -> str:
     """The name by which a content security policy knows a script or a style."""
-    return "sha256-" + b64encode(hashlib.sha256(source.encode()).digest()).decode()
+    digest = hashlib.sha256(source.encode()).digest()
+    return f"sha256-{b64encode(digest).decode()}"
 
 
 def _chart_data(run: Run, best: TrialRecord | None, parameters: Sequence[Axis]) -> dict[str, Any]:
@@ -84,6 +89,11 @@ def _chart_data(run: Run, best: TrialRecord | None, parameters: Sequence[Axis]) 
         values = [axis.values[place] for axis in parameters]
         trials.append(_trial_data(record, values))
 
+    axes: list[dict[str, Any]] = []
+    for axis in parameters:
+        name = field_name(axis.field)
+        axes.append({"name": name, "labels": axis.labels, "log": axis.log})
+
     # As many trials go on at a rung as train in the leg after it.
     rungs: list[dict[str, int]] = []
     for leg, after in pairwise(figures.legs(run.records, run.rungs, run.epochs)):
@@ -91,7 +101,7 @@ def _chart_data(run: Run, best: TrialRecord | None, parameters: Sequence[Axis]) 
 
     return {
         "trials": trials,
-        "axes": [_axis_data(axis) for axis in parameters],
+        "axes": axes,
         "winner": best.number if best else None,
         "rungs": rungs,
         "epochs": run.epochs,
@@ -101,18 +111,25 @@ def _chart_data(run: Run, best: TrialRecord | None, parameters: Sequence[Axis]) 
     }
 
 
-def _axis_data(axis: Axis) -> dict[str, Any]:
-    return {"name": field_name(axis.field), "labels": axis.labels, "log": axis.log}
+
 
 
 def _trial_data(record: TrialRecord, values: list[float]) -> dict[str, Any]:
+    # Null where the trial has no epoch, or its record no times.
+    end: float | None = None
+    accuracy: float | None = None
+    if record.times:
+        end = record.times[-1]
+    if record.curve:
+        accuracy = record.accuracy
+
+    # Short names: a page of 1,000 trials has each of them 1,000 times.
     return {
         "n": record.number,
         "kind": kind_of(record),
         "curve": record.curve,
-        # Null where the trial has no epoch, or its record no times.
-        "end": record.times[-1] if record.times else None,
-        "accuracy": record.accuracy if record.curve else None,
+        "end": end,
+        "accuracy": accuracy,
         "at": values,
         "about": describe(record.config),
         "outcome": record.outcome,
@@ -141,6 +158,7 @@ def _sections(run: Run, best: TrialRecord | None, parameters: Sequence[Axis]) ->
     yield trial_tables.cost(run)
     yield trial_tables.trials(run, best, parameters)
     yield winner_model.winner(run)
+    # A run of an early version kept no predictions; then the winner's section says so.
     if run.predictions is not None:
         yield winner_model.mistakes(run, run.predictions)
     yield winner_model.export(run)

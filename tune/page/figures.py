@@ -35,7 +35,9 @@ def kind_of(record: TrialRecord) -> Kind:
         return "finished"
     if record.failed:
         return "failed"
-    return "stopped" if record.outcome.startswith("stopped") else "ended"
+    if record.outcome.startswith("stopped"):
+        return "stopped"
+    return "ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,41 +59,55 @@ def axes(space: dict[str, Any] | None, records: Sequence[TrialRecord]) -> list[A
     differing: list[Axis] = []
     for field in space or configs[0]:
         values = [config[field] for config in configs]
-        same = all(value == values[0] for value in values)
+        # Not a set: lists, such as widths, cannot be members of one.
+        same = values.count(values[0]) == len(values)
         # The threads of a trial depend on the machine, and change nothing in its result.
         if same or field == "threads":
             continue
 
         continuous = _is_range(space[field]) if space else _looks_continuous(values)
-        differing.append(_number_axis(field, values) if continuous else _label_axis(field, values))
+        if continuous:
+            differing.append(_number_axis(field, values))
+        else:
+            differing.append(_label_axis(field, values))
 
     return differing
 
 
 def _number_axis(field: str, values: list[float]) -> Axis:
-    low, high = min(values), max(values)
+    low = min(values)
+    high = max(values)
     log = low > 0 and high >= LOG_RATIO * low
     return Axis(field, (), log, tuple(map(float, values)))
 
 
 def _label_axis(field: str, values: list[Any]) -> Axis:
+    # By label: what reads alike, such as None and an empty list, shares a place on the axis.
     distinct = {label(value): value for value in values}
     ordered = sorted(distinct, key=lambda name: _sort_key(distinct[name]))
-    places = tuple(float(ordered.index(label(value))) for value in values)
-    return Axis(field, tuple(ordered), False, places)
+
+    places: list[float] = []
+    for value in values:
+        place = ordered.index(label(value))
+        places.append(float(place))
+
+    return Axis(field, tuple(ordered), False, tuple(places))
 
 
 def _is_range(domain: Any) -> bool:
     """Whether a domain, or one of its branches, is a range of numbers."""
     if not isinstance(domain, dict):
         return False
-    if "by" in domain:
-        return any(_is_range(branch) for key, branch in domain.items() if key != "by")
-    return "low" in domain
+    if "by" not in domain:
+        return "low" in domain
+
+    # The other keys are values of the field that "by" names, each with a domain of its own.
+    return any(_is_range(branch) for branch in domain.values())
 
 
 def _looks_continuous(values: list[Any]) -> bool:
-    numbers = all(type(value) in (int, float) for value in values)
+    # By type, not isinstance: to Python, True and False are numbers too.
+    numbers = {type(value) for value in values} <= {int, float}
     return numbers and len(set(values)) > CONTINUOUS
 
 
@@ -115,8 +131,10 @@ def label(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, list | tuple):
         return "-".join(map(label, value))
+    if isinstance(value, float):
+        return f"{value:g}"
 
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +169,7 @@ def _leg(records: Sequence[TrialRecord], start: int, end: int) -> Leg:
         trained = len(record.curve)
         if trained <= start:
             continue
+
         count = min(trained, end) - start
         counts.append(count)
         seconds.append(count * record.seconds / trained)
@@ -180,15 +199,21 @@ class Cost:
 
 def cost(records: Sequence[TrialRecord]) -> Cost:
     """Cost of the trials that have an epoch; one that failed before counts on neither side."""
-    tried = [record for record in records if record.curve]
-    full = [record.config.epochs * record.seconds / len(record.curve) for record in tried]
+    epochs = 0
+    full_epochs = 0
+    seconds: list[float] = []
+    full_seconds: list[float] = []
+    for record in records:
+        trained = len(record.curve)
+        if not trained:
+            continue
 
-    return Cost(
-        epochs=sum(len(record.curve) for record in tried),
-        seconds=sum(record.seconds for record in tried),
-        full_epochs=sum(record.config.epochs for record in tried),
-        full_seconds=sum(full),
-    )
+        epochs += trained
+        full_epochs += record.config.epochs
+        seconds.append(record.seconds)
+        full_seconds.append(record.config.epochs * record.seconds / trained)
+
+    return Cost(epochs, sum(seconds), full_epochs, sum(full_seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +270,14 @@ def importance(
         None if fewer than FEWEST_TRIALS trials came so far, if nothing differs between them, or
             if all have the same accuracy.
     """
-    places = [place for place, record in enumerate(records) if len(record.curve) >= epoch]
-    target = np.array([records[place].curve[epoch - 1] for place in places])
+    places: list[int] = []
+    accuracies: list[float] = []
+    for place, record in enumerate(records):
+        if len(record.curve) >= epoch:
+            places.append(place)
+            accuracies.append(record.curve[epoch - 1])
+
+    target = np.array(accuracies)
     if len(places) < FEWEST_TRIALS or not parameters or np.ptp(target) == 0:
         return None
 
@@ -256,24 +287,27 @@ def importance(
 
     columns = [_forest_inputs(axis)[places] for axis in parameters]
     inputs = np.column_stack(columns)
+    # A third of the parameters at each split, as is usual for regression (Breiman, 2001).
     forest = RandomForestRegressor(
         FOREST_TREES, oob_score=True, max_features=1 / 3, random_state=0
-    ).fit(inputs, target)
+    )
+    forest.fit(inputs, target)
     losses: Any = permutation_importance(forest, inputs, target, n_repeats=SHUFFLES, random_state=0)
 
-    rows = zip(
-        [axis.field for axis in parameters],
-        losses.importances_mean.tolist(),
-        losses.importances_std.tolist(),
-        strict=True,
-    )
+    means: list[float] = losses.importances_mean.tolist()
+    deviations: list[float] = losses.importances_std.tolist()
+    rows: list[tuple[str, float, float]] = []
+    for axis, mean, deviation in zip(parameters, means, deviations, strict=True):
+        rows.append((axis.field, mean, deviation))
     ordered = sorted(rows, key=lambda row: -row[1])
 
     return Importance(epoch, len(places), float(forest.oob_score_), ordered)
 
 
 def _forest_inputs(axis: Axis) -> Floats:
-    values = list(map(math.log, axis.values)) if axis.log else axis.values
+    values = axis.values
+    if axis.log:
+        values = tuple(map(math.log, values))
     return np.array(values, dtype=np.float64)
 
 
@@ -302,10 +336,12 @@ def roc(labels: NDArray[Any], scores: Floats) -> list[list[tuple[float, float]]]
         points: list[tuple[float, float]] = []
         if is_class.any() and not is_class.all():
             false_rates, true_rates, _ = roc_curve(is_class, scores[:, number])
+            # Evenly spaced among the points there are, both ends among them.
             places = np.linspace(0, len(false_rates) - 1, ROC_POINTS).round().astype(int)
             for place in np.unique(places):
-                rates = float(false_rates[place]), float(true_rates[place])
-                points.append((round(rates[0], 5), round(rates[1], 5)))
+                false_rate = float(false_rates[place])
+                true_rate = float(true_rates[place])
+                points.append((round(false_rate, 5), round(true_rate, 5)))
         curves.append(points)
 
     return curves

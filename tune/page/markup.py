@@ -24,6 +24,7 @@ FIELD_NAMES = {
 
 
 def text(value: object) -> str:
+    """Markup that shows a value as it is."""
     return html.escape(str(value))
 
 
@@ -49,6 +50,7 @@ def definitions(rows: Iterable[tuple[str, str]], style: str) -> str:
     items: list[str] = []
     for name, value in rows:
         items.append(f"<div><dt>{text(name)}</dt><dd>{value}</dd></div>")
+
     return f'<dl class="{style}">{"".join(items)}</dl>'
 
 
@@ -64,9 +66,14 @@ class Cell:
 
     @property
     def attributes(self) -> str:
-        style = f' class="{self.style}"' if self.style else ""
-        value = "" if self.value is None else f' data-v="{self.value!r}"'
-        return style + value
+        words = ""
+        if self.style:
+            words += f' class="{self.style}"'
+        if self.value is not None:
+            # In full, so that numbers that look alike in the table are still in order.
+            words += f' data-v="{self.value!r}"'
+
+        return words
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +102,19 @@ def table(caption: str, heads: Sequence[Cell], rows: Iterable[Row], style: str =
         caption: text; also what the box is called.
         style: classes of the table: "sortable" makes heads that sort.
     """
-    head = "".join(f'<th scope="col"{cell.attributes}>{cell.markup}</th>' for cell in heads)
-    body = "".join(f"<tr{row.attributes}>{_cells(row.cells)}</tr>" for row in rows)
-    name = text(caption)
+    head: list[str] = []
+    for cell in heads:
+        head.append(f'<th scope="col"{cell.attributes}>{cell.markup}</th>')
 
-    # The title stands beside the box, or it would scroll with it.
+    body: list[str] = []
+    for row in rows:
+        body.append(f"<tr{row.attributes}>{_cells(row.cells)}</tr>")
+
+    name = text(caption)
+    # The title stands beside the box, or it would scroll with it. Screen readers leave it out, as
+    # they read the caption.
     title = f'<p class="title" aria-hidden="true">{name}</p>'
-    content = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    content = f"<thead><tr>{''.join(head)}</tr></thead><tbody>{''.join(body)}</tbody>"
     whole = f'<table class="{style}"><caption>{name}</caption>{content}</table>'
     box = f'<div class="box" tabindex="0" role="group" aria-label="{name}">{whole}</div>'
 
@@ -110,21 +123,29 @@ def table(caption: str, heads: Sequence[Cell], rows: Iterable[Row], style: str =
 
 def _cells(cells: Sequence[Cell]) -> str:
     head, *rest = cells
-    others = "".join(f"<td{cell.attributes}>{cell.markup}</td>" for cell in rest)
-    return f'<th scope="row"{head.attributes}>{head.markup}</th>{others}'
+    parts = [f'<th scope="row"{head.attributes}>{head.markup}</th>']
+    for cell in rest:
+        parts.append(f"<td{cell.attributes}>{cell.markup}</td>")
+
+    return "".join(parts)
 
 
 def picture(image: NDArray[np.uint8]) -> str:
     """An image (H, W) or (3, H, W) as a PNG in a data: address."""
-    pixels = image if image.ndim == 2 else image.transpose(1, 2, 0)
+    pixels = image
+    if image.ndim == 3:
+        pixels = image.transpose(1, 2, 0)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return f"data:image/png;base64,{encoded}"
 
 
 def embed(value: Any) -> str:
     """JSON that can stand in a script element: nothing in it ends the element or opens a
     comment."""
+    # NaN would be no JSON: the browser would refuse all the data for it.
     plain = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return plain.replace("<", "\\u003c")
 

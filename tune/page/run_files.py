@@ -52,15 +52,24 @@ class Run:
         """Epochs at which trials were compared; none if the run does not say, or was searched
         without rungs."""
         search = self.search
-        if "grace_epochs" not in search or search.get("scheduler", "asha") in WITHOUT_RUNGS:
+        # A run that names no scheduler is of an early version, which had only ASHA.
+        scheduler = search.get("scheduler", "asha")
+        if "grace_epochs" not in search or scheduler in WITHOUT_RUNGS:
             return []
+
         return rungs(search["grace_epochs"], search["reduction_factor"], self.epochs)
 
     @property
     def classes(self) -> list[str]:
         """Names of the classes; numbers if the run does not say."""
-        count = len(self.metrics["test"]["support"]) if self.metrics else 0
-        return list(self.config.get("data", {}).get("classes", map(str, range(count))))
+        data = self.config.get("data", {})
+        if "classes" in data:
+            return list(data["classes"])
+        if not self.metrics:
+            return []
+
+        count = len(self.metrics["test"]["support"])
+        return list(map(str, range(count)))
 
 
 def read_run(run: Path) -> Run:
@@ -75,11 +84,16 @@ def read_run(run: Path) -> Run:
         f"run={str(run)!r}: {run / TRIALS} has no trial that is done; name the run of a search",
     )
 
+    config = read_json(run / "config.json")
+    summary: dict[str, Any] = {}
+    if (run / SUMMARY).exists():
+        summary = read_summary(run)
+
     return Run(
         name=run.name,
-        config=read_json(run / "config.json"),
+        config=config,
         records=records,
-        summary=read_summary(run) if (run / SUMMARY).exists() else {},
+        summary=summary,
         metrics=_read_if_there(run / "best/metrics.json"),
         predictions=_read_predictions(run / "best" / PREDICTIONS),
         parity=_read_if_there(run / "export/verify.json"),
@@ -88,13 +102,16 @@ def read_run(run: Path) -> Run:
 
 
 def _read_if_there(path: Path) -> Any:
-    return read_json(path) if path.exists() else None
+    if not path.exists():
+        return None
+    return read_json(path)
 
 
 def _read_predictions(path: Path) -> dict[str, NDArray[Any]] | None:
     if not path.exists():
         return None
     try:
+        # A pickle in the file could run any code: a run may come from somebody else.
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except (OSError, ValueError, BadZipFile) as error:

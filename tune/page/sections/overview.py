@@ -1,12 +1,13 @@
 """What was found: the search in words, its figures, the winner's configuration, its origin."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fmnist.evaluation.metrics import accuracy_interval
 from tune.page import figures
-from tune.page.figures import Axis, kind_of
+from tune.page.figures import Axis, Kind, kind_of
 from tune.page.markup import Section, code, definitions, field_name, paragraphs, percent, text
 from tune.page.run_files import Run
 from tune.state import TrialRecord
@@ -25,6 +26,7 @@ def section(run: Run, best: TrialRecord | None, parameters: Sequence[Axis]) -> S
 def _facts(run: Run, best: TrialRecord | None) -> str:
     spent = figures.cost(run.records)
     facts: list[tuple[str, str]] = []
+    # The test accuracy first: it is what most readers came for.
     if run.metrics:
         accuracy = percent(run.metrics["test"]["accuracy"])
         facts.append(("test accuracy", f"<strong>{accuracy}</strong>"))
@@ -32,7 +34,8 @@ def _facts(run: Run, best: TrialRecord | None) -> str:
         facts.append(("validation accuracy", percent(best.accuracy)))
     facts.append(("trials", f"{len(run.records):,}"))
     facts.append(("epochs", f"{spent.epochs:,} <small>of {spent.full_epochs:,}</small>"))
-    if seconds := run.summary.get("seconds", {}).get("search"):
+    seconds = run.summary.get("seconds", {}).get("search")
+    if seconds:
         facts.append(("search", text(duration(seconds))))
 
     return definitions(facts, "facts")
@@ -47,12 +50,17 @@ def _searched(run: Run) -> str:
     if search.get("trials", 0) > len(run.records):
         words += f" of {search['trials']:,} planned"
     words += " configurations"
+
     if "space" in search:
-        words += f" from the space “{text(Path(search['space']).name)}”"
+        # A space can be a file, whose name says enough.
+        space = Path(search["space"]).name
+        words += f" from the space “{text(space)}”"
+
     words += " were tried"
     if base.get("train_images"):
         words += f" on {base['train_images']:,} images"
-    if name := run.config.get("data", {}).get("name"):
+    name = run.config.get("data", {}).get("name")
+    if name:
         words += f" of {text(name)}"
     if base.get("validation_images"):
         words += f", and compared on {base['validation_images']:,} images held out"
@@ -61,22 +69,29 @@ def _searched(run: Run) -> str:
 
 
 def _spent(run: Run) -> str:
-    kinds = [kind_of(record) for record in run.records]
-    fates = {
+    kinds = Counter(map(kind_of, run.records))
+    fates: dict[Kind, str] = {
         "finished": "ran in full",
-        "stopped": "stopped at a rung" if run.rungs else "stopped early",
+        "stopped": "stopped early",
         "failed": "failed",
         "ended": "ended by a limit",
     }
-    counts = [f"{kinds.count(kind):,} {fate}" for kind, fate in fates.items() if kind in kinds]
+    if run.rungs:
+        fates["stopped"] = "stopped at a rung"
 
+    counts: list[str] = []
+    for kind, fate in fates.items():
+        if kind in kinds:
+            counts.append(f"{kinds[kind]:,} {fate}")
     spent = figures.cost(run.records)
-    share = spent.epochs / spent.full_epochs if spent.full_epochs else 0
+    # No epoch at all where every trial failed in its first.
+    share = spent.epochs / max(spent.full_epochs, 1)
     words = (
         f"Of them {', '.join(counts)}. Together they trained {spent.epochs:,} epochs, "
         f"{share:.0%} of the {spent.full_epochs:,} that all in full would take."
     )
-    if seconds := run.summary.get("seconds", {}).get("search"):
+    seconds = run.summary.get("seconds", {}).get("search")
+    if seconds:
         words += f" The search took {text(duration(seconds))}."
 
     return words
@@ -112,8 +127,11 @@ def _config(best: TrialRecord | None, parameters: Sequence[Axis]) -> str:
         return ""
     config = best.config.to_dict()
     # Without doubles: the network and the epochs may be parameters too.
-    fields = dict.fromkeys(["model", "widths", *(axis.field for axis in parameters), "epochs"])
-    rows = [(field_name(field), text(figures.label(config[field]))) for field in fields]
+    varied = [axis.field for axis in parameters]
+    fields = dict.fromkeys(["model", "widths", *varied, "epochs"])
+    rows: list[tuple[str, str]] = []
+    for field in fields:
+        rows.append((field_name(field), text(figures.label(config[field]))))
 
     return f"<h3>The winner’s configuration</h3>{definitions(rows, 'pairs')}"
 
@@ -121,13 +139,16 @@ def _config(best: TrialRecord | None, parameters: Sequence[Axis]) -> str:
 def _origin(run: Run) -> str:
     environment = run.config.get("environment", {})
     rows: list[tuple[str, str]] = []
-    if versions := _versions(environment):
+    versions = _versions(environment)
+    if versions:
         rows.append(("versions", text(versions)))
-    if platform := environment.get("platform"):
-        rows.append(("machine", text(platform)))
-    if commit := environment.get("git_commit"):
-        changed = ", with changes that are not committed" if environment.get("git_dirty") else ""
-        rows.append(("commit", code(commit[:12]) + changed))
+    if environment.get("platform"):
+        rows.append(("machine", text(environment["platform"])))
+    if environment.get("git_commit"):
+        commit = code(environment["git_commit"][:12])
+        if environment.get("git_dirty"):
+            commit += ", with changes that are not committed"
+        rows.append(("commit", commit))
 
     stages = run.summary.get("seconds", {})
     if stages:
@@ -136,9 +157,16 @@ def _origin(run: Run) -> str:
     if "peak_memory_mb" in run.summary:
         rows.append(("peak memory", f"{run.summary['peak_memory_mb']:,} MB"))
 
-    return f"<h3>Where it comes from</h3>{definitions(rows, 'pairs')}" if rows else ""
+    if not rows:
+        return ""
+    return f"<h3>Where it comes from</h3>{definitions(rows, 'pairs')}"
 
 
 def _versions(environment: dict[str, Any]) -> str:
     versions = environment.get("versions", {})
-    return ", ".join(f"{name} {versions[name]}" for name in PACKAGES if name in versions)
+    shown: list[str] = []
+    for name in PACKAGES:
+        if name in versions:
+            shown.append(f"{name} {versions[name]}")
+
+    return ", ".join(shown)

@@ -28,12 +28,14 @@ LITTLE_EXPLAINED = 0.2
 
 
 def fan(run: Run, best: TrialRecord | None) -> Section:
-    lines = (
+    colors = '<b class="finished">Blue</b> ran in full, <b class="stopped">gray</b> ended before'
+    if best:
+        colors += ', and <b class="won">the thick line</b> won'
+    words = [
         "Each line is a trial: its accuracy on the validation images after each epoch. "
-        '<b class="finished">Blue</b> ran in full, <b class="stopped">gray</b> ended before'
-    )
-    lines += ', and <b class="won">the thick line</b> won.' if best else "."
-    words = [lines]
+        f"{colors}."
+    ]
+
     if run.rungs:
         words.append(
             "At a rung, a dashed line, a trial goes on only if it is among the best 1 in "
@@ -89,6 +91,7 @@ def parallel(parameters: Sequence[Axis]) -> Section:
 
 def importance(run: Run, parameters: Sequence[Axis]) -> Section:
     title = "Which parameters matter"
+    # The first rung, as no later one has so many trials to learn from.
     epoch = run.rungs[0] if run.rungs else run.epochs
     losses = figures.importance(run.records, parameters, epoch)
     if losses is None:
@@ -104,20 +107,24 @@ def importance(run: Run, parameters: Sequence[Axis]) -> Section:
     )
     if losses.explained < LITTLE_EXPLAINED:
         trust = "That is too little to trust the order of the bars."
+    # Below 0 the forest is worse than the mean, which explains nothing.
+    explained = max(losses.explained, 0)
+
     words = paragraphs(
         f"A random forest learned to predict a trial’s accuracy after epoch {epoch} from its "
         f"parameters. All {losses.trials:,} trials that came there count, however soon they were "
         "stopped. A bar is what is lost when one parameter is shuffled.",
         "On trials that its trees had not seen, the forest explains "
-        f"{max(losses.explained, 0):.0%} of the differences. {trust}",
+        f"{explained:.0%} of the differences. {trust}",
     )
 
     return Section("importance", title, words, _bars(losses))
 
 
 def _bars(losses: Importance) -> str:
+    means = [mean for _, mean, _ in losses.rows]
     # The bars of a forest that rests on nothing stay empty.
-    most = max(1e-9, *(mean for _, mean, _ in losses.rows))
+    most = max(1e-9, *means)
     rows: list[Row] = []
     for field, mean, deviation in losses.rows:
         width = 100 * max(mean, 0) / most

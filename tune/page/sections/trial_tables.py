@@ -28,7 +28,10 @@ would open slowly."""
 def cost(run: Run) -> Section:
     legs = figures.legs(run.records, run.rungs, run.epochs)
     spent = figures.cost(run.records)
-    saved = 1 - spent.seconds / spent.full_seconds if spent.full_seconds else 0.0
+    saved = 0.0
+    if spent.full_seconds:
+        saved = 1 - spent.seconds / spent.full_seconds
+
     words = paragraphs(
         "What the trials took from one rung to the next, all together. "
         "A trial’s seconds are spread evenly over its epochs; "
@@ -44,7 +47,10 @@ def _cost_table(legs: Sequence[Leg], spent: Cost) -> str:
     rows: list[Row] = []
     for leg in legs:
         first = leg.start + 1
-        epochs = f"{first} to {leg.end}" if leg.end > first else str(leg.end)
+        epochs = str(leg.end)
+        if leg.end > first:
+            epochs = f"{first} to {leg.end}"
+
         cells = [
             Cell(epochs),
             number(leg.trained, f"{leg.trained:,}"),
@@ -63,6 +69,7 @@ def _cost_table(legs: Sequence[Leg], spent: Cost) -> str:
 
 
 def _sum_row(name: str, epochs: int, seconds: float) -> Row:
+    # Without values to sort by: a sum stays at the end.
     shown = [number(None, f"{epochs:,}"), number(None, f"{seconds:,.1f}")]
     return Row([Cell(name), Cell(""), *shown, Cell("")], ' class="sum"')
 
@@ -78,11 +85,13 @@ def trials(run: Run, best: TrialRecord | None, parameters: Sequence[Axis]) -> Se
         heads.append(Cell(text(field_name(axis.field)), style=_style(axis)))
     heads += number_heads("seconds", "images/s")
 
-    rows = [
-        _trial_row(run.records[place], place, parameters, best)
-        for place in _best_first(run.records)
-    ]
-    style = "sortable tall long" if len(rows) > LONG else "sortable tall"
+    rows: list[Row] = []
+    for place in _best_first(run.records):
+        rows.append(_trial_row(run.records[place], place, parameters, best))
+
+    style = "sortable tall"
+    if len(rows) > LONG:
+        style += " long"
 
     return Section("trials", "All trials", words, bar + table("All trials", heads, rows, style))
 
@@ -92,7 +101,9 @@ def _best_first(records: Sequence[TrialRecord]) -> list[int]:
 
     def key(place: int) -> float:
         record = records[place]
-        return -record.accuracy if record.curve else 1.0
+        if record.curve:
+            return -record.accuracy
+        return 1.0
 
     return sorted(range(len(records)), key=key)
 

@@ -73,8 +73,10 @@ def _curves(history: Sequence[dict[str, Any]]) -> str:
     """The training by epoch, as charts and as a table."""
     if not history:
         return ""
+
     loss = chart("loss-plot", "Training loss by epoch")
     accuracy = chart("accuracy-plot", "Accuracy by epoch")
+    # The table has in text what the charts show, for those who cannot see them.
     rows: list[Row] = []
     for epoch in history:
         cells = [
@@ -98,12 +100,16 @@ def _classes(test: dict[str, Any], classes: Sequence[str]) -> str:
         for score in SCORES:
             value = test[score]["per_class"][place]
             cells.append(number(value, percent(value)))
-        auroc, support = test["auroc"]["per_class"][place], test["support"][place]
-        cells += [number(auroc, _auroc(auroc)), number(support, f"{support:,}")]
+        auroc = test["auroc"]["per_class"][place]
+        support = test["support"][place]
+        cells.append(number(auroc, _auroc(auroc)))
+        cells.append(number(support, f"{support:,}"))
+
         rows.append(Row(cells, f' data-class="{place}"'))
 
     means = [Cell("macro mean")]
-    means += [number(None, percent(test[score]["macro"])) for score in SCORES]
+    for score in SCORES:
+        means.append(number(None, percent(test[score]["macro"])))
     means.append(number(None, _auroc(test["auroc"]["macro"])))
     means.append(number(None, f"{test['images']:,}"))
     rows.append(Row(means, ' class="sum"'))
@@ -115,17 +121,22 @@ def _classes(test: dict[str, Any], classes: Sequence[str]) -> str:
 
 
 def _auroc(value: float | None) -> str:
+    # A class that does not occur has none.
     return "–" if value is None else f"{value:.4f}"
 
 
 def _confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
     heads = [Cell("true class")]
-    heads += [Cell(f"<span>{text(name)}</span>", style="up") for name in classes]
+    for name in classes:
+        # Upright, or a column would be as wide as the name of its class.
+        heads.append(Cell(f"<span>{text(name)}</span>", style="up"))
+
     rows: list[Row] = []
     for row, (name, counts) in enumerate(zip(classes, confusion, strict=True)):
         cells = [Cell(text(name))]
+        total = sum(counts)
         for column, count in enumerate(counts):
-            cells.append(_count(count, sum(counts), right=row == column))
+            cells.append(_count(count, total, right=row == column))
         rows.append(Row(cells))
 
     caption = "Test images of each true class (row) by the class predicted (column)"
@@ -135,10 +146,12 @@ def _confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> st
 
 def _count(count: int, total: int, *, right: bool) -> Cell:
     """A count, shaded by its share of the true class; the square root lets small shares show."""
-    share = count / total if total else 0.0
+    # A class that does not occur has a row of zeros, and a total of 0.
+    share = count / max(total, 1)
     shade = min(round(SHADES * share**0.5), SHADES)
     kind = "right" if right else "wrong"
-    return Cell(f"{count:,}" if count else "·", style=f"n {kind} s{shade}")
+    shown = f"{count:,}" if count else "·"
+    return Cell(shown, style=f"n {kind} s{shade}")
 
 
 def mistakes(run: Run, kept: dict[str, NDArray[Any]]) -> Section:
@@ -156,11 +169,14 @@ def mistakes(run: Run, kept: dict[str, NDArray[Any]]) -> Section:
     labels = kept["labels"][kept["mistakes"]]
     items: list[str] = []
     for image, label, row in zip(kept["images"], labels, probabilities, strict=True):
+        truth = run.classes[label]
         predicted = run.classes[int(row.argmax())]
+        confidence = float(row.max())
+        # No alternative text: all there is to say of the picture stands beside it.
         items.append(
             f'<li><img src="{picture(image)}" alt="" width="84" height="84">'
-            f"<span>{text(run.classes[label])}</span> "
-            f"<span>→ {text(predicted)} {float(row.max()):.1%}</span></li>"
+            f"<span>{text(truth)}</span> "
+            f"<span>→ {text(predicted)} {confidence:.1%}</span></li>"
         )
 
     return Section("mistakes", title, words, f'<ul class="mistakes">{"".join(items)}</ul>')
@@ -168,7 +184,8 @@ def mistakes(run: Run, kept: dict[str, NDArray[Any]]) -> Section:
 
 def export(run: Run) -> Section:
     words: list[str] = []
-    if parity := run.parity:
+    parity = run.parity
+    if parity:
         words.append(
             f"The ONNX file gives PyTorch’s answers: over {parity['images']:,} test images its "
             f"logits differ by at most {parity['max_abs_diff']:.1e}, where "
@@ -180,44 +197,58 @@ def export(run: Run) -> Section:
         convert = code(f"python -m export.to_onnx {run.name}")
         verify = code(f"python -m export.verify {run.name}")
         words.append(f"It is not verified yet: {convert} and {verify} do that.")
+
     if run.latency is None:
         benchmark = code(f"python -m export.benchmark {run.name}")
         words.append(f"Its latency is not measured yet: {benchmark}.")
     if not run.parity or run.latency is None:
         report = code(f"python -m tune.report {run.name}")
         words.append(f"Then {report} makes this page anew.")
-    latency = _latency(run.latency) if run.latency else ""
 
-    return Section("export", "The exported model", paragraphs(*words), latency)
+    work = ""
+    if run.latency:
+        work = _latency(run.latency)
+
+    return Section("export", "The exported model", paragraphs(*words), work)
 
 
 def _latency(latency: dict[str, Any]) -> str:
+    # Rows of the other modes measure rates, not the latency of a call.
     singles = [row for row in latency["rows"] if row["mode"] == "single-stream"]
+
     eager_p50: dict[tuple[int, int], float] = {}
     for row in singles:
         if row["backend"] == "pytorch":
             eager_p50[row["threads"], row["batch"]] = row["p50_us"]
 
+    ordered = sorted(singles, key=lambda row: (row["threads"], row["batch"], row["backend"]))
     rows: list[Row] = []
-    for row in sorted(singles, key=lambda row: (row["threads"], row["batch"], row["backend"])):
-        cells = [
-            Cell(text(BACKENDS.get(row["backend"], row["backend"]))),
-            number(row["batch"], f"{row['batch']:,}"),
-            number(row["threads"], str(row["threads"])),
-        ]
-        cells += [_microseconds(row[key]) for key in ("p50_us", "p90_us", "p99_us")]
-        cells.append(number(row["images_per_s"], f"{row['images_per_s']:,.0f}"))
-        cells.append(_ratio(row, eager_p50.get((row["threads"], row["batch"]))))
-        rows.append(Row(cells))
+    for row in ordered:
+        rows.append(_latency_row(row, eager_p50.get((row["threads"], row["batch"]))))
 
     names = ("batch", "threads", "p50 µs", "p90 µs", "p99 µs", "images/s", "p50 ×")
     heads = [Cell("backend"), *number_heads(*names)]
-    where = text(singles[0]["provider"]) if rows else ""
+    where = text(singles[0]["provider"]) if singles else ""
 
     return table(f"Latency on {where}; × is how much faster than PyTorch", heads, rows)
 
 
+def _latency_row(row: dict[str, Any], eager_p50: float | None) -> Row:
+    cells = [
+        Cell(text(BACKENDS.get(row["backend"], row["backend"]))),
+        number(row["batch"], f"{row['batch']:,}"),
+        number(row["threads"], str(row["threads"])),
+    ]
+    for key in ("p50_us", "p90_us", "p99_us"):
+        cells.append(_microseconds(row[key]))
+
+    cells.append(number(row["images_per_s"], f"{row['images_per_s']:,.0f}"))
+    cells.append(_ratio(row, eager_p50))
+    return Row(cells)
+
+
 def _microseconds(value: float | None) -> Cell:
+    # Of few calls there is no p99.
     return number(value, "–" if value is None else f"{value:,.0f}")
 
 
