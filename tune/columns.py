@@ -60,7 +60,8 @@ def fitting_table(
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for column in shown:
         justify = "right" if column.right else "left"
-        # Rich would cut what has no room and end it with "…". Nothing but a part of a name that is wider than the terminal needs to fold.
+        # Rich would cut what has no room. Only a part of a name that is wider than the terminal
+        # has none.
         table.add_column(column.head, justify=justify, overflow="fold")
 
     cells = [column.cells for column in shown]

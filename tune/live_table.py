@@ -215,6 +215,7 @@ def gpu_usage() -> str:
             query, capture_output=True, text=True, timeout=LOOK_EVERY_S, check=True
         )
     except (OSError, subprocess.SubprocessError):
+        # No nvidia-smi, or one that hangs: the search goes on without these numbers.
         return ""
 
     return gpu_lines(answer.stdout)

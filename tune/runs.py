@@ -122,7 +122,7 @@ class RunInfo:
         for trial in self.trials:
             curve = trial["curve"]
             if curve:
-                # No epoch is kept of a trial that was cut short: then its last one counts.
+                # 0 where the record does not say which: then the last epoch counts.
                 kept_epoch = trial["kept_epoch"] or len(curve)
                 accuracies.append(curve[kept_epoch - 1])
 
@@ -238,7 +238,9 @@ def print_table(runs: Sequence[RunInfo], console: Console) -> None:
         Column("size", right=True),
         Column("age", right=True),
     ]
+    styles: list[str] = []
     for run in runs:
+        styles.append(STYLES[run.state])
         trials = str(len(run.trials)) if run.kind == "search" else ""
         cells = [
             run.name,
@@ -253,7 +255,6 @@ def print_table(runs: Sequence[RunInfo], console: Console) -> None:
         for column, cell in zip(columns, cells, strict=True):
             column.cells.append(cell)
 
-    styles = [STYLES[run.state] for run in runs]
     console.print(fitting_table(columns, console.width, wrapped="run", styles=styles))
     console.print()
 
@@ -324,11 +325,8 @@ def _sizes_of_parts(run: Path) -> str:
         if folder.is_dir():
             sizes[folder.name] = sum(path.lstat().st_size for path in files_in(folder))
 
-    words: list[str] = []
-    for name in sorted(sizes, key=lambda name: -sizes[name]):
-        words.append(f"{name} {size_words(sizes[name])}")
-
-    return ", ".join(words)
+    largest_first = sorted(sizes.items(), key=lambda part: -part[1])
+    return ", ".join(f"{name} {size_words(size)}" for name, size in largest_first)
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -457,12 +455,15 @@ def prune(options: RunsOptions, console: Console) -> None:
     """Remove runs, once somebody has seen which, and said yes; never one that another process
     works on."""
     everything = all_runs(options.storage)
-    if options.runs:
-        chosen = _named(options, everything)
-    else:
-        chosen = _by_rule(options, everything)
+    chosen = _named(options, everything) if options.runs else _by_rule(options, everything)
+    idle: list[RunInfo] = []
+    running: list[str] = []
+    for run in chosen:
+        if run.state == "running":
+            running.append(run.name)
+        else:
+            idle.append(run)
 
-    running = [run.name for run in chosen if run.state == "running"]
     check(
         not (running and options.runs),
         f"prune: {', '.join(running)} is in use by another process; wait for it to end",
@@ -472,21 +473,20 @@ def prune(options: RunsOptions, console: Console) -> None:
     for rest in options.storage.glob(f"{REMOVING}*"):
         shutil.rmtree(rest)
 
-    chosen = [run for run in chosen if run.state != "running"]
-    if not chosen:
+    if not idle:
         words = f"nothing to remove of {plural(len(everything), 'run')}"
         if running:
             words += f"; {', '.join(running)} is in use"
         console.print(words)
         return
 
-    print_table(chosen, console)
-    if not options.yes and not _confirm(chosen, console):
+    print_table(idle, console)
+    if not options.yes and not _confirm(idle, console):
         console.print("nothing removed")
         return
 
     removed: list[str] = []
-    for run in chosen:
+    for run in idle:
         remove(run.path)
         removed.append(run.name)
     console.print(f"removed {', '.join(removed)}")
@@ -495,8 +495,14 @@ def prune(options: RunsOptions, console: Console) -> None:
 def _named(options: RunsOptions, everything: Sequence[RunInfo]) -> list[RunInfo]:
     # By their real paths: a run can be named by a link, such as latest.
     known = {run.path.resolve(): run for run in everything}
-    named = [find_run(name, options.storage).resolve() for name in options.runs]
-    missing = [str(path) for path in named if path not in known]
+    named: set[Path] = set()
+    missing: list[str] = []
+    for name in options.runs:
+        path = find_run(name, options.storage).resolve()
+        named.add(path)
+        if path not in known:
+            missing.append(str(path))
+
     check(
         not missing,
         f"prune: {', '.join(missing)} is no run of {options.storage}; "

@@ -39,8 +39,7 @@ def sparkline(values: list[float], scale: tuple[float, float], width: int = 16) 
     if len(values) > width:
         # Evenly spaced, the first and the last value among them.
         last = len(values) - 1
-        places = [round(column * last / (width - 1)) for column in range(width)]
-        shown = [values[place] for place in places]
+        shown = [values[round(place * last / (width - 1))] for place in range(width)]
 
     low, high = scale
     # Not 0, where all values are the same.

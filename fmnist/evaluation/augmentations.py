@@ -29,4 +29,5 @@ def show_augmentation(config: TrainConfig, train: Split, path: Path) -> None:
             config, epoch, count, originals.shape[-1], statistics, device
         )
         columns.append(augmentation.take(table, index))
+
     plot_augmentations(torch.stack(columns, 1).numpy(), path)

@@ -37,6 +37,7 @@ def reliability(logits: Tensor, labels: Tensor) -> list[dict[str, Any]]:
             "accuracy": right[inside].mean().item(),
         }
         rows.append(row)
+
     return rows
 
 

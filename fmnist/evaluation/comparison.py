@@ -20,6 +20,7 @@ def comparison_row(member: Member, metrics: dict[str, Any]) -> dict[str, Any]:
     """Collect the figures of one run that are compared; `metrics` are `classification_metrics`."""
     images = metrics["images"]
     correct = round(metrics["accuracy"] * images)
+
     return {
         "run": member.name,
         "model": member.checkpoint.config.model,
@@ -37,6 +38,7 @@ def show_runs(rows: list[dict[str, Any]], split: SplitName, console: Console) ->
     """Print a table with a row for each run; `rows` come from `comparison_row`."""
     table = _empty_table()
     _add_name_column(table, "run (network)")
+    # Heads of two lines, so that the table has room on 80 columns.
     for heading in (
         "para-\nmeters",
         "valid.\n%",
@@ -50,17 +52,22 @@ def show_runs(rows: list[dict[str, Any]], split: SplitName, console: Console) ->
 
     for row in rows:
         low, high = row["accuracy_interval"]
-        validation = row["validation_accuracy"]
+        # A run that was trained on all images has no validation accuracy.
+        validation = "–"
+        if row["validation_accuracy"] is not None:
+            validation = f"{100 * row['validation_accuracy']:.2f}"
+
         table.add_row(
             f"{escape(row['run'])} ({row['model']})",
             f"{row['parameters']:,}",
-            "–" if validation is None else f"{100 * validation:.2f}",
+            validation,
             f"[bold]{100 * row['accuracy']:.2f}",
             f"{100 * low:.2f}–{100 * high:.2f}",
             f"{row['loss']:.4f}",
             f"{100 * row['f1_macro']:.2f}",
             f"{100 * row['ece']:.2f}",
         )
+
     console.print(table)
 
 
@@ -68,6 +75,7 @@ def show_pairs(pairs: list[dict[str, Any]], console: Console) -> None:
     """Print a table with McNemar's test of each pair; `pairs` come from `compare_pairs`."""
     p_columns = {"p": "p"}
     note = ""
+    # A single pair has nothing to correct for.
     if len(pairs) > 1:
         p_columns["p_holm"] = "p (Holm)"
         note = ", corrected for the number of pairs"
@@ -89,6 +97,7 @@ def show_pairs(pairs: list[dict[str, Any]], console: Console) -> None:
             *p_values,
             _verdict(pair),
         )
+
     console.print(table)
     console.print(
         "McNemar's exact test on the same images; "
@@ -119,10 +128,14 @@ def _add_number_column(table: Table, heading: str) -> None:
 
 def draw(members: list[Member], rows: list[dict[str, Any]], split: SplitName, folder: Path) -> None:
     """Draw the training curves and the accuracies of all runs as PNG files in `folder`."""
+    # Runs whose epochs were not kept have no curve.
     curves = {member.name: member.epochs for member in members if member.epochs}
     if curves:
         plot_curves(curves, folder / "curves.png")
 
-    scores = {row["run"]: (row["accuracy"], *row["accuracy_interval"]) for row in rows}
+    scores: dict[str, tuple[float, float, float]] = {}
+    for row in rows:
+        low, high = row["accuracy_interval"]
+        scores[row["run"]] = (row["accuracy"], low, high)
     title = f"Accuracy on the {split} set, with its 95 % interval"
     plot_accuracies(scores, folder / "compare.png", title)

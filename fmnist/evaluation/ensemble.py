@@ -81,8 +81,9 @@ def open_members(runs: Sequence[str | None], split: SplitName) -> list[Member]:
 
     members: list[Member] = []
     for folder, name in zip(folders, names, strict=True):
-        metrics_file = folder / "metrics.json"
-        metrics = read_json(metrics_file) if metrics_file.exists() else {}
+        metrics: dict[str, Any] = {}
+        if (folder / "metrics.json").exists():
+            metrics = read_json(folder / "metrics.json")
         members.append(Member(name, run_of(folder), load_checkpoint(folder), metrics))
 
     seen: set[Path] = set()
@@ -90,6 +91,7 @@ def open_members(runs: Sequence[str | None], split: SplitName) -> list[Member]:
         check(member.run not in seen, f"run={member.name!r} is named twice; name others")
         seen.add(member.run)
         check_same_images(members[0], member, split)
+
     return members
 
 
@@ -111,6 +113,7 @@ def check_same_images(first: Member, second: Member, split: SplitName) -> None:
         f"{both} were trained on different data ({names}); {remedy}",
     )
 
+    # The same number held out of the same data means the same images: the split is fixed.
     first_count = first.checkpoint.config.validation_images
     second_count = second.checkpoint.config.validation_images
     check(

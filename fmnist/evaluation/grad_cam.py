@@ -67,8 +67,13 @@ def _forward_with_features(model: Classifier, pixels: Tensor) -> tuple[Tensor, T
         for hook in hooks:
             hook.remove()
 
-    sizes = [output.shape[2:] for module, output in maps if isinstance(module, nn.Conv2d)]
-    features = [output for _, output in maps if output.shape[2:] == sizes[-1]]
+    size = torch.Size()
+    for module, output in maps:
+        if isinstance(module, nn.Conv2d):
+            size = output.shape[2:]
+
+    # What follows the last convolution without changing the size still belongs to its block.
+    features = [output for _, output in maps if output.shape[2:] == size]
     return logits, features[-1]
 
 
@@ -94,14 +99,17 @@ def explain_classes(checkpoint: Checkpoint, split: Split, per_class: int, path: 
     """
     counts = torch.bincount(split.labels, minlength=len(checkpoint.data.classes))
     columns = min(per_class, int(counts[counts > 0].min()))
-    present = counts.nonzero().flatten().tolist()
-    first = [(split.labels == number).nonzero().flatten()[:columns] for number in present]
     # One row of the figure for each class.
+    names: list[str] = []
+    first: list[Tensor] = []
+    for number in counts.nonzero().flatten().tolist():
+        own = (split.labels == number).nonzero().flatten()
+        first.append(own[:columns])
+        names.append(checkpoint.data.classes[number])
     images = split.images[torch.cat(first)]
 
     heat, predictions = _explain(checkpoint, images)
     captions = [f"→ {prediction}" for prediction in predictions]
-    names = [checkpoint.data.classes[number] for number in present]
     plot_cams(images.numpy(), heat.numpy(), captions, path, columns, names)
 
 

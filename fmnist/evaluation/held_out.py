@@ -53,6 +53,7 @@ def training_sample(checkpoint: Checkpoint, count: int, source: Source) -> Split
     """
     folder, info = _find_checkpoint_data(checkpoint, source)
     _, train, _ = split_train(checkpoint.config, load_train(folder, info))
+    # The same seed every time, so that two evaluations measure the same sample.
     order = np.random.default_rng(SPLIT_SEED).permutation(len(train))
     return train.take(order[:count])
 

@@ -123,16 +123,19 @@ def plot_curves(runs: Mapping[str, Epochs], path: Path) -> None:
     plain(accuracies, "epoch", "accuracy, %")
     _draw_curves(accuracies, runs, "accuracy", scale=100)
 
-    handles = _curve_handles(runs)
-    columns = min(len(handles), 5)
+    _add_legend(fig, _curve_handles(runs), columns=5)
+    save_figure(fig, path)
+
+
+def _add_legend(fig: Figure, handles: list[Line2D], columns: int) -> None:
+    """Add a legend below the axes, with at most `columns` entries side by side."""
     fig.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=columns,
+        ncols=min(len(handles), columns),
         fontsize=SMALL,
         frameon=False,
     )
-    save_figure(fig, path)
 
 
 def _draw_curves(axes: Axes, runs: Mapping[str, Epochs], quantity: str, scale: float) -> None:
@@ -140,9 +143,12 @@ def _draw_curves(axes: Axes, runs: Mapping[str, Epochs], quantity: str, scale: f
     for number, history in enumerate(runs.values()):
         for part in ("train", "validation"):
             key = f"{part}_{quantity}"
-            rows = [row for row in history if row[key] is not None]
-            epochs = [row["epoch"] for row in rows]
-            values = [scale * row[key] for row in rows]
+            epochs: list[int] = []
+            values: list[float] = []
+            for row in history:
+                if row[key] is not None:
+                    epochs.append(row["epoch"])
+                    values.append(scale * row[key])
             axes.plot(epochs, values, **_curve_style(number, part, color(number)))
 
 
@@ -159,14 +165,20 @@ def _curve_handles(runs: Mapping[str, Epochs]) -> list[Line2D]:
 
     train_style = _curve_style(0, "train", ink)
     handles.append(Line2D([], [], **train_style, label="training, as augmented"))
-    rows = [row for history in runs.values() for row in history]
-    if any(row["validation_accuracy"] is not None for row in rows):
+
+    validated = False
+    for history in runs.values():
+        for row in history:
+            validated |= row["validation_accuracy"] is not None
+    # Where no images were held out, there is no such curve to explain.
+    if validated:
         handles.append(Line2D([], [], **_curve_style(0, "validation", ink), label="validation"))
     return handles
 
 
 def _curve_style(number: int, part: str, ink: str) -> dict[str, Any]:
     style = {"color": ink, "marker": MARKERS[number % len(MARKERS)], "markersize": 4}
+    # Dashed and hollow, so that gray print keeps the parts apart too.
     if part == "train":
         style |= {"linestyle": "--", "markerfacecolor": "white"}
     return style
@@ -188,9 +200,8 @@ def plot_losses(groups: Mapping[str, Mapping[str, Epochs]], path: Path, title: s
         for index, (value, history) in enumerate(runs.items()):
             epochs = [row["epoch"] for row in history]
             losses = [row["validation_loss"] for row in history]
-            axes.plot(
-                epochs, losses, **_curve_style(index, "validation", color(index)), label=value
-            )
+            style = _curve_style(index, "validation", color(index))
+            axes.plot(epochs, losses, **style, label=value)
         axes.legend(fontsize=SMALL, frameon=False)
 
     # The panels stand side by side, and the first one's label serves all.
@@ -231,18 +242,23 @@ def plot_roc(
     corner.set_ylim(10 * (lowest // 10), 100.4)  # Even the lowest curve is seen.
     corner.set_title("upper left corner", loc="left", fontsize=9)
 
-    handles, names = whole.get_legend_handles_labels()
+    _add_roc_legend(fig, whole, legend_columns)
+    save_figure(fig, path)
+
+
+def _add_roc_legend(fig: Figure, axes: Axes, columns: int) -> None:
+    # Of one side: both have the same curves.
+    handles, names = axes.get_legend_handles_labels()
     fig.legend(
         handles,
         names,
         loc="outside right center",
         title="AUROC",
-        ncols=legend_columns,
+        ncols=columns,
         fontsize=SMALL,
         frameon=False,
         handlelength=3,
     )
-    save_figure(fig, path)
 
 
 def _draw_roc_curves(
@@ -273,6 +289,7 @@ def _draw_roc_curves(
         style: dict[str, Any] = {"color": color(number), "linestyle": line(number)}
         for axes in sides:
             axes.plot(100 * false_rate, 100 * true_rate, linewidth=1.4, label=label, **style)
+
     return lowest
 
 
@@ -285,6 +302,7 @@ def plot_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], p
         total = max(sum(row), 1)  # A class that does not occur has a row of zeros.
         shares.append([100 * count / total for count in row])
 
+    # The whole range, so that the same share has the same shade in every figure.
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     axes.grid(visible=False)
     places = range(len(classes))
@@ -299,6 +317,7 @@ def plot_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], p
         ink = "white" if share > 55 else "black"
         text = f"{share:.0f}"
         axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=SMALL)
+
     save_figure(fig, path)
 
 
@@ -321,21 +340,15 @@ def plot_class_bars(
     middle = (len(scores) - 1) / 2
     for number, (name, values) in enumerate(scores.items()):
         offset = (number - middle) * height
-        places = [row + offset for row in range(len(classes))]
-        widths = [100 * value if count else 0 for value, count in zip(values, support, strict=True)]
-        axes.barh(
-            places,
-            widths,
-            0.9 * height,
-            color=color(number),
-            hatch=HATCHES[number],
-            edgecolor="white",
-            linewidth=0,
-            label={"f1": "F1"}.get(name, name),
-        )
-        for place, width in zip(places, widths, strict=True):
-            if width:
-                axes.text(width + 0.7, place, f"{width:.1f}", va="center", fontsize=5.5)
+        places: list[float] = []
+        widths: list[float] = []
+        for row, (value, count) in enumerate(zip(values, support, strict=True)):
+            places.append(row + offset)
+            widths.append(100 * value if count else 0)
+
+        # Hatched too, so that gray print keeps the scores apart.
+        style = {"color": color(number), "hatch": HATCHES[number], "height": 0.9 * height}
+        _draw_bars(axes, places, widths, label={"f1": "F1"}.get(name, name), **style)
 
     names = [f"{name}  ({count:,})" for name, count in zip(classes, support, strict=True)]
     axes.set_yticks(range(len(classes)), names, fontsize=SMALL)
@@ -344,8 +357,17 @@ def plot_class_bars(
     axes.set_xlim(0, 105)
     axes.set_xticks(range(0, 101, 20))
     axes.grid(visible=False, axis="y")
+
     fig.legend(loc="outside lower center", ncols=len(scores), fontsize=SMALL, frameon=False)
     save_figure(fig, path)
+
+
+def _draw_bars(axes: Axes, places: list[float], widths: list[float], **style: Any) -> None:
+    """Draw bars to the right, each with its number at its end."""
+    axes.barh(places, widths, edgecolor="white", linewidth=0, **style)
+    for place, width in zip(places, widths, strict=True):
+        if width:
+            axes.text(width + 0.7, place, f"{width:.1f}", va="center", fontsize=5.5)
 
 
 def plot_accuracies(
@@ -409,27 +431,25 @@ def plot_factor(
         axes = fig.add_subplot(rows, columns, number + 1)
         leftmost = number % columns == 0
         plain(axes, panel.name, y_label if leftmost else "")
-        for label, points in panel.series.items():
-            _draw_series(axes, labels.index(label), len(labels), points)
-
-        values = [str(value) for value in panel.values]
-        axes.set_xticks(range(len(values)), values, fontsize=SMALL)
-        axes.set_xlim(-0.5, len(values) - 0.5)
-        axes.tick_params(axis="y", labelsize=SMALL)
+        _draw_panel(axes, panel, labels)
 
     # One legend for all panels, since a series looks the same in each.
     handles: list[Line2D] = []
     for index, label in enumerate(labels):
         handles.append(Line2D([], [], **_series_style(index), label=label))
-    legend_columns = min(len(labels), 4)
-    fig.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=legend_columns,
-        fontsize=SMALL,
-        frameon=False,
-    )
+    _add_legend(fig, handles, columns=4)
     save_figure(fig, path)
+
+
+def _draw_panel(axes: Axes, panel: Panel, labels: Sequence[str]) -> None:
+    """Draw a factor's series; `labels` are those of the whole figure, in their order."""
+    for label, points in panel.series.items():
+        _draw_series(axes, labels.index(label), len(labels), points)
+
+    values = [str(value) for value in panel.values]
+    axes.set_xticks(range(len(values)), values, fontsize=SMALL)
+    axes.set_xlim(-0.5, len(values) - 0.5)
+    axes.tick_params(axis="y", labelsize=SMALL)
 
 
 def _draw_series(axes: Axes, index: int, count: int, points: Sequence[Point]) -> None:
@@ -445,9 +465,11 @@ def _draw_series(axes: Axes, index: int, count: int, points: Sequence[Point]) ->
         places.append(place + shift)
         means.append(100 * mean)
         errors.append(100 * (deviation or 0))
+
     if not places:
         return
 
+    # Without any deviation there are no bars: those of length 0 would look like measured ones.
     bars = errors if any(errors) else None
     axes.errorbar(places, means, bars, capsize=2.5, elinewidth=1, **_series_style(index))
 
@@ -484,8 +506,12 @@ def plot_reliability(series: Mapping[str, Sequence[Mapping[str, Any]]], path: Pa
     upper.plot([0, 100], [0, 100], color=GRAY, linewidth=1, label="perfect")
 
     for number, (name, rows) in enumerate(series.items()):
-        confidences = [100 * row["confidence"] for row in rows]
-        accuracies = [100 * row["accuracy"] for row in rows]
+        confidences: list[float] = []
+        accuracies: list[float] = []
+        for row in rows:
+            confidences.append(100 * row["confidence"])
+            accuracies.append(100 * row["accuracy"])
+
         label = f"{name}: calibration error {calibration_error(rows):.1%}"
         style: dict[str, Any] = {"color": color(number), "linestyle": LINES[number]}
         upper.plot(confidences, accuracies, marker=MARKERS[number], label=label, **style)
@@ -539,6 +565,7 @@ def plot_mistakes(
         row, column = divmod(index, columns)
         caption = f"{short(truth, 20)}\n→ {short(predicted, 14)} {probability:.0%}"
         tiles.append(Tile(1.25 * column, row, image, caption))
+
     _plot_tiles(tiles, path, title)
 
 
@@ -568,6 +595,7 @@ def plot_cams(
         overlay = (0.35 * _channels_last(image) + 0.65 * heat).astype(np.uint8)
         tiles.append(Tile(x, row, image, caption))
         tiles.append(Tile(x + 1.04, row, overlay.transpose(2, 0, 1), ""))
+
     _plot_tiles(tiles, path, "Grad-CAM: bright is what speaks for the class predicted", row_names)
 
 
@@ -587,6 +615,7 @@ def plot_augmentations(
             gap = 0.2 * (column > 0)  # Sets the originals apart.
             caption = {(0, 0): "original", (0, 1): "augmented"}.get((row, column), "")
             tiles.append(Tile(1.06 * column + gap, row, image, caption))
+
     _plot_tiles(tiles, path, title)
 
 
@@ -649,6 +678,7 @@ def _row_tops(tiles: Sequence[Tile]) -> list[float]:
     for row in range(rows):
         lines_above += caption_lines[row]
         tops.append(row * 1.06 + 0.16 * lines_above)
+
     return tops
 
 

@@ -26,6 +26,7 @@ def surest_mistakes(logits: Tensor, labels: Tensor) -> Tensor:
     """
     confidence, predicted = logits.float().softmax(1).max(1)
     wrong = (predicted != labels).nonzero().flatten()
+    # Stable, so that equals keep their order on every machine.
     order = confidence[wrong].argsort(descending=True, stable=True)
     return wrong[order][:MISTAKES]
 
@@ -37,7 +38,9 @@ def save_predictions(path: Path, logits: Tensor, split: Split) -> None:
     indices in the split, mistakes (M,) int64, and their images (M, H, W) or (M, 3, H, W) uint8.
     """
     wrong = surest_mistakes(logits, split.labels)
+    # A byte for each label, up to 256 classes.
     label_type = np.min_scalar_type(logits.shape[1])
+    # By way of memory, so that the file is written whole or not at all.
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,

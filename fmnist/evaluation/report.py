@@ -51,13 +51,10 @@ def describe(
     first = members[0].checkpoint
     metrics = classification_metrics(logits, split.labels)
     correct = round(metrics["accuracy"] * len(split))
+    # As many images as the split has, so that both accuracies are equally precise.
+    train = _describe_training(members, len(split), how, source)
+    train["gap"] = train["accuracy"] - metrics["accuracy"]
 
-    # As many images as the split has, so that both accuracies are equally precise. Members may
-    # have been trained on different images: these are the first one's.
-    sample = training_sample(first, len(split), source)
-    sample_logits = ensemble_logits(members, sample, how)
-    sample_right = sample_logits.argmax(1) == sample.labels
-    sample_accuracy = sample_right.double().mean().item()
     return {
         "runs": [member.name for member in members],
         "models": [member.checkpoint.config.model for member in members],
@@ -66,15 +63,26 @@ def describe(
         "split": split_name,
         **metrics,
         "accuracy_interval": accuracy_interval(correct, len(split)),
-        "train": {
-            "images": len(sample),
-            "accuracy": sample_accuracy,
-            "loss": F.cross_entropy(sample_logits, sample.labels).item(),
-            "gap": sample_accuracy - metrics["accuracy"],
-        },
+        "train": train,
         "confused": confused_pairs(metrics["confusion"], first.data.classes),
         "reliability": reliability(logits, split.labels),
         "temperature": None,
+    }
+
+
+def _describe_training(
+    members: list[Member], count: int, how: Combine, source: Source
+) -> dict[str, Any]:
+    """Measure accuracy and loss on up to `count` training images."""
+    # Members may have been trained on different images: these are the first one's.
+    sample = training_sample(members[0].checkpoint, count, source)
+    logits = ensemble_logits(members, sample, how)
+    right = logits.argmax(1) == sample.labels
+
+    return {
+        "images": len(sample),
+        "accuracy": right.double().mean().item(),
+        "loss": F.cross_entropy(logits, sample.labels).item(),
     }
 
 
@@ -112,7 +120,10 @@ def _show_accuracy(evaluation: dict[str, Any], console: Console) -> None:
     networks: list[str] = []
     for run, model in zip(evaluation["runs"], evaluation["models"], strict=True):
         networks.append(f"{run} ({model})")
-    how = f", combined by {evaluation['combine']}" if evaluation["combine"] else ""
+    how = ""
+    if evaluation["combine"]:
+        how = f", combined by {evaluation['combine']}"
+
     console.print(
         f"[bold]{escape(' + '.join(networks))}[/]{how}, "
         f"on {evaluation['images']:,} {split} images of {escape(evaluation['data'])}"
@@ -120,6 +131,7 @@ def _show_accuracy(evaluation: dict[str, Any], console: Console) -> None:
 
     low, high = evaluation["accuracy_interval"]
     top5 = ""
+    # Of up to five classes, the label is always among the first five.
     if evaluation["top5"] is not None:
         top5 = f", top-5 {evaluation['top5']:.2%}"
     console.print(
@@ -144,7 +156,9 @@ def _show_averages(evaluation: dict[str, Any], console: Console) -> None:
     for score, name in SCORE_NAMES.items():
         values = [f"{evaluation[score][average]:.2%}" for average in AVERAGES]
         table.add_row(name, *values)
+
     console.print(table)
+    # Several reports give both, as if one confirmed the other.
     console.print(
         "with one label an image, micro precision, recall and F1 equal the accuracy, "
         "and so does macro recall where classes are balanced: "
@@ -165,6 +179,7 @@ def _show_classes(evaluation: dict[str, Any], classes: tuple[str, ...], console:
         support = f"{evaluation['support'][number]:,}"
         table.add_row(escape(name), *scores, area, support)
 
+    # The macro mean of the AUROC leaves out classes that do not occur, which have none.
     table.add_section()
     means = [f"{evaluation[score]['macro']:.2%}" for score in SCORES]
     images = f"{evaluation['images']:,}"
@@ -181,6 +196,7 @@ def _show_confused(evaluation: dict[str, Any], console: Console) -> None:
     for pair in evaluation["confused"][:CONFUSED_SHOWN]:
         names = f"{escape(pair['true'])} → {escape(pair['predicted'])}"
         shown.append(f"{names} {pair['count']:,} ({pair['share']:.1%})")
+
     console.print(f"most confused (share of the true class): {'; '.join(shown) or 'none'}")
 
 
@@ -205,6 +221,7 @@ def draw(
 ) -> None:
     """Draw an evaluation, as `describe` gives it, as PNG files in `folder`."""
     classes = members[0].checkpoint.data.classes
+    # Members whose epochs were not kept have no curve.
     curves = {member.name: member.epochs for member in members if member.epochs}
     if curves:
         plots.plot_curves(curves, folder / "curves.png")
@@ -212,15 +229,17 @@ def draw(
     probabilities = logits.softmax(1)
     plots.plot_roc(split.labels.numpy(), probabilities.numpy(), classes, folder / "roc.png")
     plots.plot_confusion(evaluation["confusion"], classes, folder / "confusion.png")
+
     scores = {score: evaluation[score]["per_class"] for score in SCORES}
     plots.plot_class_bars(scores, evaluation["support"], classes, folder / "classes.png")
 
     confidences, predicted = probabilities.max(1)
     wrong = surest_mistakes(logits, split.labels)
     mistakes: list[tuple[str, str, float]] = []
-    for i in wrong.tolist():
-        mistake = (classes[split.labels[i]], classes[predicted[i]], confidences[i].item())
-        mistakes.append(mistake)
+    for index in wrong.tolist():
+        truth = classes[split.labels[index]]
+        prediction = classes[predicted[index]]
+        mistakes.append((truth, prediction, confidences[index].item()))
     plots.plot_mistakes(split.images[wrong].numpy(), mistakes, folder / "mistakes.png")
 
     # Predictions stay the same at every temperature: only the reliability is drawn for both.

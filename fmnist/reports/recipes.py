@@ -155,7 +155,7 @@ def _under_both_optimisers(
             cpu_epochs=cpu_epochs,
         )
 
-    # One epoch shows that Adam does not train the big networks.
+    # One epoch is enough to show that Adam does not train the big networks.
     adam_epochs = min(cpu_epochs, 1)
     return {
         f"a-{name}-sgd": recipe("SGD with momentum", config, cpu_epochs),
@@ -173,6 +173,7 @@ def _report_a() -> dict[str, Recipe]:
         step_epochs=10,
     )
     big = small.replace(global_batch_size=128)
+
     return _report_a_classics(small, big) | _report_a_mycnn(small) | _report_a_extras(small, big)
 
 
@@ -184,6 +185,7 @@ def _report_a_classics(small: TrainConfig, big: TrainConfig) -> dict[str, Recipe
         "LeNet-5 as its paper has it: tanh, average pooling.",
         {"test_accuracy": 0.8939, "macro_f1": 0.8939, "macro_precision": 0.8939},
     )
+
     alexnet = _under_both_optimisers(
         "alexnet",
         "AlexNet at 28×28",
@@ -198,6 +200,7 @@ def _report_a_classics(small: TrainConfig, big: TrainConfig) -> dict[str, Recipe
         },
         cpu_epochs=4,
     )
+
     vgg = _under_both_optimisers(
         "vgg16",
         "VGG16 at 28×28, initialised after He",
@@ -205,6 +208,7 @@ def _report_a_classics(small: TrainConfig, big: TrainConfig) -> dict[str, Recipe
         A_VGG_ASSUMED,
         cpu_epochs=3,
     )
+
     return lenet | alexnet | vgg
 
 
@@ -222,12 +226,15 @@ def _report_a_mycnn(small: TrainConfig) -> dict[str, Recipe]:
             "train_accuracy": 0.85,
         },
     )
+
+    # What its authors meant: PyTorch's cross-entropy has a softmax inside already.
     fixed = _under_both_optimisers(
         "mycnn-fixed",
         "MyCNN without the softmax inside",
         small.replace(model="mycnn_fixed"),
         widths,
     )
+
     return published | fixed
 
 
@@ -283,6 +290,8 @@ def _report_b() -> dict[str, Recipe]:
         flip=True,
         model="twoconv",
     )
+
+    # Early stopping after as many epochs as there are never stops, but keeps the best of them.
     as_coded = as_meant.replace(
         epochs=50,
         optimizer="sgd",
@@ -291,6 +300,7 @@ def _report_b() -> dict[str, Recipe]:
         watch="accuracy",
         model="twoconv_published",
     )
+
     return _report_b_cnns(as_meant, as_coded) | _report_b_resnets(as_meant, as_coded)
 
 
@@ -358,6 +368,7 @@ def _report_c() -> dict[str, Recipe]:
         lr=0.001,
         normalisation="unit",
     )
+
     return {
         "c-vgg": Recipe(
             about="the report's network",
@@ -395,7 +406,10 @@ class Group:
     @property
     def about(self) -> str:
         """The changes in words."""
-        words = [f"{name.replace('_', ' ')} {value:g}" for name, value in self.changes.items()]
+        words: list[str] = []
+        for name, value in self.changes.items():
+            words.append(f"{name.replace('_', ' ')} {value:g}")
+
         return ", ".join(words) or "control"
 
 
@@ -486,6 +500,11 @@ def _report_d() -> dict[str, Recipe]:
         weight_decay=1e-4,
         normalisation="unit",
     )
+
+    return _report_d_groups(control) | _report_d_extras(control)
+
+
+def _report_d_groups(control: TrainConfig) -> dict[str, Recipe]:
     recipes: dict[str, Recipe] = {}
     for number, group in GROUPS.items():
         recipes[f"d-{number}"] = Recipe(
@@ -501,6 +520,11 @@ def _report_d() -> dict[str, Recipe]:
             reported_class_f1=group.class_f1,
         )
 
+    return recipes
+
+
+def _report_d_extras(control: TrainConfig) -> dict[str, Recipe]:
+    recipes: dict[str, Recipe] = {}
     final = control.replace(epochs=15, global_batch_size=64)
     recipes["d-final"] = Recipe(
         about="final: 15 epochs, batch 64",
@@ -508,12 +532,14 @@ def _report_d() -> dict[str, Recipe]:
         report="D",
         reported={"test_accuracy": 0.9103},
     )
+
     recipes["d-augmented"] = Recipe(
         about="future work: augmentation (flip and shift by up to 2)",
         config=final.replace(flip=True, shift=2),
         report="D",
         assumed="Which kinds.",
     )
+
     recipes["d-inception"] = Recipe(
         about="future work: Inception blocks",
         config=control.replace(model="inception"),
@@ -521,6 +547,7 @@ def _report_d() -> dict[str, Recipe]:
         assumed="The network, of 427,786 parameters.",
         cpu_epochs=3,
     )
+
     return recipes
 
 
@@ -554,25 +581,32 @@ def _report_e() -> dict[str, Recipe]:
         "The stem is ImageNet's (7×7, stride 2, pooling), on three gray channels: with a 3×3 stem "
         "the images/s would be beyond the report's GPU."
     )
+
     recipes: dict[str, Recipe] = {}
     for name, rates in RATES.items():
         title, model = networks[name]
+        # LeNet has no stem, and ResNet-34 alone takes too long for a CPU.
+        assumed = "" if name == "lenet" else stem
+        cpu_epochs = 4 if name == "resnet34" else 0
+
         for lr, (train, test, speed) in rates.items():
+            config = plain(
+                model=model,
+                epochs=10,
+                global_batch_size=256,
+                optimizer="sgd",
+                lr=lr,
+                init="xavier",
+            )
             recipes[f"e-{name}-{lr:g}"] = Recipe(
                 about=f"{title}, plain SGD at {lr:g}",
-                config=plain(
-                    model=model,
-                    epochs=10,
-                    global_batch_size=256,
-                    optimizer="sgd",
-                    lr=lr,
-                    init="xavier",
-                ),
+                config=config,
                 report="E",
                 reported={"test_accuracy": test, "train_accuracy": train, "images_per_s": speed},
-                assumed="" if name == "lenet" else stem,
-                cpu_epochs=4 if name == "resnet34" else 0,
+                assumed=assumed,
+                cpu_epochs=cpu_epochs,
             )
+
     return recipes
 
 

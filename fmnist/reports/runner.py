@@ -17,7 +17,13 @@ from rich.progress import track
 from rich.table import Table
 
 from fmnist.config import TrainConfig
-from fmnist.data.dataset import Split, TrainingData, load_test, split_train
+from fmnist.data.dataset import (
+    VALIDATION_SHARE,
+    Split,
+    TrainingData,
+    load_test,
+    split_train,
+)
 from fmnist.data.info import DataInfo
 from fmnist.errors import InputError, one_of
 from fmnist.evaluation.ensemble import combine
@@ -162,8 +168,7 @@ def expected_seconds(tasks: list[Task], data: Data, console: Console) -> dict[Ta
 
     expected: dict[Task, float] = {}
     for task in left:
-        # A twelfth is about what training holds out by itself.
-        held_out = task.config.validation_images or len(data.train) // 12
+        held_out = task.config.validation_images or len(data.train) // VALIDATION_SHARE
         images = len(data.train) - held_out
 
         state = task.folder / STATE_FILE
@@ -219,12 +224,11 @@ def run_all(
     console.print(_work_left(plan, expected))
     collect_rows(plan, data)
 
-    known = tasks_in_table(plan.tasks, data.info)
-    # What the table has already, from whichever machine, comes last.
-    order = sorted(expected, key=lambda task: (task in known, task.seed, expected[task]))
+    order = _in_order(plan, expected, data)
     for number, task in enumerate(order, start=1):
         if task.done:
             continue  # Another process that works on the same list was faster.
+
         title = f"{task.name}, seed {task.seed}"
         minutes = f"about {expected[task] / 60:.1f} minutes"
         if time.monotonic() + expected[task] > deadline:
@@ -248,6 +252,12 @@ def run_all(
     draw(known_rows(), _histories())
     collect_rows(plan, data)  # Once more: the page shows the figures that are there.
     console.print(f"written: {REPORTS}")
+
+
+def _in_order(plan: Plan, expected: dict[Task, float], data: Data) -> list[Task]:
+    known = tasks_in_table(plan.tasks, data.info)
+    # What the table has already, from whichever machine, comes last.
+    return sorted(expected, key=lambda task: (task in known, task.seed, expected[task]))
 
 
 def _work_left(plan: Plan, expected: dict[Task, float]) -> str:
@@ -314,7 +324,7 @@ def _test_row(task: Task, config: TrainConfig, result: TrainingResult, data: Dat
         **_test_scores(logits, test),
         "validation_accuracy": result.kept.validation_accuracy,
         "train_accuracy": result.kept.train_accuracy,
-        # The median, as the first epoch is slower by what it sets up.
+        # The median, as an epoch can be slowed by whatever else the machine does.
         "images_per_s": round(statistics.median(speeds)),
         "train_s": round(sum(seconds), 1),
         "precision": config.precision,
@@ -367,10 +377,8 @@ def _ensemble_row(name: str, ensemble: Ensemble, seed: int, data: Data) -> Row |
 
 def collect_rows(plan: Plan, data: Data) -> None:
     """Bring the rows of finished trainings, and of ensembles of them, into docs/results."""
-    rows: list[Row] = []
-    for task in plan.tasks:
-        if task.done:
-            rows.append(read_json(task.folder / ROW))
+    done = [task for task in plan.tasks if task.done]
+    rows: list[Row] = [read_json(task.folder / ROW) for task in done]
 
     for name, experiment in plan.experiments.items():
         if isinstance(experiment, Recipe):

@@ -113,6 +113,7 @@ def write_reports(rows: list[Row], path: Path = REPORTS) -> None:
 
     places = {name: place for place, name in enumerate(EXPERIMENTS)}
     ordered = sorted(merged.values(), key=lambda row: (places[row["recipe"]], _key(row)))
+    # The rows first: from them the page can be written again.
     write_json(path.with_suffix(".json"), ordered)
     write_atomic(path, "\n".join(render(ordered)) + "\n")
 
@@ -294,11 +295,9 @@ def _table(
             yield _cells([*start, "not run yet", *empty])
             continue
 
-        cells = [*start, *_test_cells(theirs, own)]
-        for key in scores:
-            cells.append(_theirs_and_ours(key, reported, own, key in compared))
-        cells += _end_cells(experiment, own, machines)
-        yield _cells(cells)
+        between = [_theirs_and_ours(key, reported, own, key in compared) for key in scores]
+        end = _end_cells(experiment, own, machines)
+        yield _cells([*start, *_test_cells(theirs, own), *between, *end])
 
 
 def _header(scores: Sequence[str], compared: set[str]) -> list[str]:
@@ -517,12 +516,8 @@ def _other_data(rows: list[Row]) -> Iterator[str]:
 
 def _values(rows: list[Row], key: str) -> list[float]:
     """A column, without the rows that lack it."""
-    values: list[float] = []
-    for row in rows:
-        if row.get(key) is not None:
-            values.append(row[key])
-
-    return values
+    values = [row.get(key) for row in rows]
+    return [value for value in values if value is not None]
 
 
 def _mean(rows: list[Row], key: str) -> float | None:

@@ -21,7 +21,7 @@ from tune.space import Space
 
 EPOCHS = 5
 MIDDLE = 2.5
-"""Where a training waits for its fault: in the middle of the third epoch."""
+"""Epochs after which a training waits for its fault: the middle of the third."""
 SPACE: Space = {"model": ["lenet"], "lr": [0.02, 0.05, 0.1]}
 HELD_LR: float = grid(SPACE, 0)[-1]["lr"]
 """Learning rate of the trial that starts last."""
@@ -94,6 +94,7 @@ class Bench:
         left: dict[str, list[str]] = {}
         for name, census in self.censuses.items():
             left[name] = census.left(max(deadline - time.monotonic(), 0))
+
         return left
 
     def fresh(self, name: str) -> Path:
@@ -116,10 +117,11 @@ class Bench:
             with self.training(folder, workers=workers) as job:
                 job.end()
             self.reference[name] = (folder / "runs/run" / WEIGHTS).read_bytes()
+
         return self.reference[name]
 
     def same(self, run: Path, workers: int) -> bool:
-        """Whether a run has the weights of an undisturbed one."""
+        """Return whether a run has the weights of an undisturbed one."""
         return (run / WEIGHTS).read_bytes() == self.weights(workers)
 
 
@@ -136,6 +138,7 @@ def nodes(
     ):
         # For the file with the newest cluster's address, which must not be this machine's.
         Path(folder, "ray").mkdir()
+        # Trainings run on the other nodes, which can be taken away.
         head = {
             "num_cpus": 0,
             "temp_dir": folder,
@@ -143,6 +146,7 @@ def nodes(
             "object_store_memory": MEMORY,
         }
         cluster = Cluster(initialize_head=True, head_node_args=head)
+
         try:
             yield cluster, [add_node(cluster, **resources) for resources in workers]
         finally:

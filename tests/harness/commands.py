@@ -33,6 +33,7 @@ def until(
     while not (value := condition()):
         assert time.monotonic() < deadline, f"{what}: not within {limit_s} s\n{details()}"
         time.sleep(0.05)
+
     return value
 
 
@@ -99,6 +100,7 @@ class Command:
     def check_runs(self, pattern: str) -> None:
         """Raise AssertionError if the command has ended without a line that has the pattern."""
         if self.process.poll() is not None:
+            # The last lines may still be on their way.
             self.reader.join(5)
             code = self.process.returncode
             ended = self.find_line(pattern)
@@ -115,6 +117,7 @@ class Command:
             epoch_line = re.match(r"epoch +(\d+)/", line)
             if epoch_line and when < before:
                 epochs = max(epochs, int(epoch_line[1]))
+
         return epochs
 
     def end(self, code: int = 0) -> str:
@@ -123,6 +126,7 @@ class Command:
             self.process.wait(LIMIT_S)
         finally:
             self.kill()
+
         self.reader.join(5)
         found = self.process.returncode
         assert found == code, f"exit {found}, not {code}:\n{self.text}"
@@ -172,6 +176,7 @@ class Census:
                 if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                     words = " ".join(process.cmdline())
                     left.append(f"{process.pid} of {process.ppid()}: {words}")
+
         return left
 
     def __enter__(self) -> Self:

@@ -60,12 +60,13 @@ def run_fault(name: str, bench: Bench) -> Row:
 
 
 def recovery(job: Command, at: float, notice: str) -> Row:
-    """How a job that goes on by itself did so: when it noticed, from which epoch it went on, when
-    the next was done."""
+    """Measure a job that goes on by itself: when it notices, from which epoch it goes on, when the
+    next is done."""
     noticed, line = job.wait_line(notice, at)
     resumed, going_on = job.wait_line("going on after epoch", at)
     again = int(re.findall(r"after epoch (\d+)", going_on)[0])
     finished, _ = job.wait_line(rf"epoch +{again + 1}/", resumed)
+
     return {
         "said": line,
         "detected_s": round(noticed - at, 1),
@@ -89,6 +90,7 @@ def resume_training(
     with bench.training(folder, "--resume", *changes, workers=workers, **how) as job:
         when, line = job.wait_line(r"epoch +\d/")
         job.end()
+
     same = bench.same(folder / runs / "run", workers)
     return {
         "epochs_lost": max(dead.epochs_done() - epochs_before(line), 0),
@@ -109,10 +111,12 @@ def hurt_worker(bench: Bench, how: signal.Signals, notice: str) -> Row:
     with bench.training(folder, gates=gates, environ=limit) as job:
         workers = job.wait_at(gates, 2)
         at = time.monotonic()
+        # The other one must notice, wherever it waits for its peer.
         psutil.Process(workers[-1]).send_signal(how)
         gates.open()
         row = recovery(job, at, notice)
         job.end()
+
     return row | {"same_weights": bench.same(folder / "runs/run", 2)}
 
 
@@ -145,8 +149,10 @@ def lose_node(bench: Bench, workers: str, going_on: str, replace: bool) -> tuple
             if replace:
                 job.wait_line("waiting for room for 2 workers", at)
                 add_node(cluster)
+
             row = recovery(job, at, "starting workers anew")
             text = job.end()
+
     assert going_on in text, text
     return row, runs / "run"
 
@@ -174,6 +180,7 @@ def node_comes(bench: Bench) -> Row:
             gates.open()
             row = recovery(job, at, going_on)
             job.end()
+
     return row | {"same_weights": None}
 
 
@@ -203,6 +210,7 @@ def training_driver_killed(bench: Bench) -> Row:
         workers = job.wait_at(gates, 2)
         job.kill()
         wait_until_gone(workers)
+
     return resume_training(folder, bench, job)
 
 
@@ -220,6 +228,7 @@ def head_killed(bench: Bench) -> Row:
         job.kill()
         # They are at the gate: none can finish the training without its head.
         wait_until_gone(workers)
+
     new_head = bench.fresh("head_killed_new_head")
     return resume_training(new_head, bench, job, "--storage", storage, runs=str(storage))
 
@@ -232,6 +241,7 @@ def trial_states(run: Path) -> dict[int, int]:
         with suppress(Exception):
             number = int(path.parent.name.removeprefix("trial_"))
             epochs[number] = load_state(path)["epoch"]
+
     return epochs
 
 
@@ -254,6 +264,7 @@ def trial_node_lost(bench: Bench) -> Row:
         arguments = ("--workers-per-trial", 2, *place, "--trials", 1)
         with bench.search(folder, *arguments, gates=gates, environ=QUICK) as job:
             job.wait_at(gates, 2)
+            # The trial's driver and its two workers are on nodes of their own.
             done, at = trial_states(run)[0], time.monotonic()
             cluster.remove_node(drivers, allow_graceful=False)
             add_node(cluster, **driver)
@@ -268,6 +279,7 @@ def trial_node_lost(bench: Bench) -> Row:
             until(more_is_done, "one more epoch", lambda: job.text)
             recovered = time.monotonic()
             job.end()
+
     (trial,) = done_trials(run)
     return {
         "said": "",
@@ -310,6 +322,7 @@ def search_driver_killed(bench: Bench) -> Row:
     running = (states.keys() & after.keys()) - {trial["number"] for trial in before}
     assert [states[number] for number in running] == [int(MIDDLE)]
     lost = [states[number] - after[number]["resumed_after"] for number in running]
+
     return {
         "said": "",
         "trials_lost": sum(after[trial["number"]] != trial for trial in before),
@@ -339,6 +352,7 @@ def storage_fails_a_minute(bench: Bench) -> Row:
         finished, _ = job.wait_line(r"epoch +3/", at)
         job.end()
         uploaded = s3.call("GET", f"/runs?list-type=2&prefix={s3.prefix}/run/best/").decode()
+
     assert "model.safetensors" in uploaded, uploaded
     return {
         "said": line,
@@ -364,9 +378,11 @@ def storage_fails_for_good(bench: Bench) -> Row:
             gates.open()
             message = job.end(1).splitlines()[-1]
             ended = time.monotonic()
+
         s3.failing = False
         elsewhere = bench.fresh("storage_fails_elsewhere")
         row = resume_training(elsewhere, bench, job, *place, environ=AWS)
+
     return row | {"said": message, "detected_s": round(ended - at, 1)}
 
 
@@ -375,15 +391,18 @@ def disk_full(bench: Bench) -> Row:
     """the folder of --storage is full when a worker saves its second state; then room is made,
     and --resume"""
     folder = bench.fresh("disk_full")
+    # 800 kB of 1 MB are taken: one state fits, two do not.
     script = (
         "mkdir full && mount -t tmpfs -o size=1m none full && head -c 800k /dev/zero > full/big; "
         '"$@"; rm full/big; "$@" --resume && cp -r full/run saved'
     )
     inside = ("unshare", "--mount", "sh", "-c", script, "sh")
+
     with bench.training(folder, "--storage", "full", prefix=inside) as job:
         noticed, message = job.wait_line("error: ")
         when, line = job.wait_line(r"epoch +\d/", noticed)
         job.end()
+
     return {
         "said": message,
         "epochs_lost": 1 - epochs_before(line),
@@ -403,6 +422,7 @@ def interrupted(bench: Bench) -> Row:
         job.process.send_signal(signal.SIGINT)
         message = job.end(130).splitlines()[-1]
         ended = time.monotonic()
+
     row = resume_training(folder, bench, job)
     return row | {"said": message, "detected_s": round(ended - at, 1)}
 
@@ -415,20 +435,24 @@ def interrupted_twice(bench: Bench) -> Row:
     with bench.training(folder, gates=gates) as job:
         workers = job.wait_at(gates, 2)
         (raylet,) = [process for process in job.below() if process.name() == "raylet"]
+        # A stopped raylet answers nobody, so the job cannot close Ray in order.
         raylet.suspend()
         at = time.monotonic()
         pressed = 0
+
         while job.process.poll() is None and time.monotonic() < at + LIMIT_S:
             # Two that come before the first is handled are one.
             job.process.send_signal(signal.SIGINT)
             pressed += 1
             with suppress(subprocess.TimeoutExpired):
                 job.process.wait(0.5)
+
         ended = time.monotonic()
         assert pressed >= 2
         job.end(130)
         raylet.resume()
         wait_until_gone([raylet.pid, *workers])
+
     return resume_training(folder, bench, job) | {"detected_s": round(ended - at, 1)}
 
 
@@ -439,14 +463,18 @@ def torn_checkpoint(bench: Bench) -> Row:
     words = [sys.executable, "-c", WRITER, str(state)]
     environ = os.environ | {"PYTHONPATH": PATH}
     lost = 0
+
     for kill in range(10):
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environ) as writer:
             assert writer.stdout is not None
             saved = [int(writer.stdout.readline()) for _ in range(3)]
+            # At another moment of the writing each time.
             time.sleep(0.003 * kill)
             writer.kill()
             saved += [int(number) for number in writer.stdout.read().split()]
+
         loaded = load_state(state)
         assert loaded["weights"].eq(float(loaded["epoch"])).all()
         lost = max(lost, saved[-1] - loaded["epoch"])
+
     return {"said": "", "epochs_lost": lost, "same_weights": None}

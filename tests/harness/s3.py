@@ -27,6 +27,7 @@ class S3:
         self.failing = False
 
         def app(environ: Any, start_response: Any) -> Any:
+            # What S3 answers when it is overloaded.
             if self.failing:
                 start_response("503 Slow Down", [("Content-Type", "text/plain")])
                 return [b"slow down"]
@@ -63,6 +64,7 @@ class S3:
             if not content.startswith(b"<"):
                 state = torch.load(io.BytesIO(content), weights_only=True)
                 epochs[int(number)] = state["epoch"]
+
         return epochs
 
     @property

@@ -68,10 +68,7 @@ def build_page(run: Run) -> str:
 
 def _script() -> str:
     """The charts' files as one script, whose names nothing outside of it sees."""
-    files: list[str] = []
-    for name in CHARTS:
-        files.append((FILES / "charts" / f"{name}.js").read_text())
-
+    files = [(FILES / "charts" / f"{name}.js").read_text() for name in CHARTS]
     joined = "\n".join(files)
     return f'"use strict";\n(() => {{\n{joined}}})();\n'
 
@@ -109,9 +106,6 @@ def _chart_data(run: Run, best: TrialRecord | None, parameters: Sequence[Axis]) 
         "classes": run.classes,
         **_winner_data(run),
     }
-
-
-
 
 
 def _trial_data(record: TrialRecord, values: list[float]) -> dict[str, Any]:

@@ -288,20 +288,24 @@ def importance(
     columns = [_forest_inputs(axis)[places] for axis in parameters]
     inputs = np.column_stack(columns)
     # A third of the parameters at each split, as is usual for regression (Breiman, 2001).
-    forest = RandomForestRegressor(
-        FOREST_TREES, oob_score=True, max_features=1 / 3, random_state=0
-    )
+    forest = RandomForestRegressor(FOREST_TREES, oob_score=True, max_features=1 / 3, random_state=0)
     forest.fit(inputs, target)
     losses: Any = permutation_importance(forest, inputs, target, n_repeats=SHUFFLES, random_state=0)
 
+    rows = _most_important_first(parameters, losses)
+    return Importance(epoch, len(places), float(forest.oob_score_), rows)
+
+
+def _most_important_first(
+    parameters: Sequence[Axis], losses: Any
+) -> list[tuple[str, float, float]]:
     means: list[float] = losses.importances_mean.tolist()
     deviations: list[float] = losses.importances_std.tolist()
     rows: list[tuple[str, float, float]] = []
     for axis, mean, deviation in zip(parameters, means, deviations, strict=True):
         rows.append((axis.field, mean, deviation))
-    ordered = sorted(rows, key=lambda row: -row[1])
 
-    return Importance(epoch, len(places), float(forest.oob_score_), ordered)
+    return sorted(rows, key=lambda row: -row[1])
 
 
 def _forest_inputs(axis: Axis) -> Floats:

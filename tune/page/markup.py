@@ -102,19 +102,14 @@ def table(caption: str, heads: Sequence[Cell], rows: Iterable[Row], style: str =
         caption: text; also what the box is called.
         style: classes of the table: "sortable" makes heads that sort.
     """
-    head: list[str] = []
-    for cell in heads:
-        head.append(f'<th scope="col"{cell.attributes}>{cell.markup}</th>')
-
-    body: list[str] = []
-    for row in rows:
-        body.append(f"<tr{row.attributes}>{_cells(row.cells)}</tr>")
+    head = "".join(f'<th scope="col"{cell.attributes}>{cell.markup}</th>' for cell in heads)
+    body = "".join(f"<tr{row.attributes}>{_cells(row.cells)}</tr>" for row in rows)
 
     name = text(caption)
     # The title stands beside the box, or it would scroll with it. Screen readers leave it out, as
     # they read the caption.
     title = f'<p class="title" aria-hidden="true">{name}</p>'
-    content = f"<thead><tr>{''.join(head)}</tr></thead><tbody>{''.join(body)}</tbody>"
+    content = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
     whole = f'<table class="{style}"><caption>{name}</caption>{content}</table>'
     box = f'<div class="box" tabindex="0" role="group" aria-label="{name}">{whole}</div>'
 
@@ -123,11 +118,8 @@ def table(caption: str, heads: Sequence[Cell], rows: Iterable[Row], style: str =
 
 def _cells(cells: Sequence[Cell]) -> str:
     head, *rest = cells
-    parts = [f'<th scope="row"{head.attributes}>{head.markup}</th>']
-    for cell in rest:
-        parts.append(f"<td{cell.attributes}>{cell.markup}</td>")
-
-    return "".join(parts)
+    others = "".join(f"<td{cell.attributes}>{cell.markup}</td>" for cell in rest)
+    return f'<th scope="row"{head.attributes}>{head.markup}</th>{others}'
 
 
 def picture(image: NDArray[np.uint8]) -> str:

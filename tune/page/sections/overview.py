@@ -131,7 +131,8 @@ def _config(best: TrialRecord | None, parameters: Sequence[Axis]) -> str:
     fields = dict.fromkeys(["model", "widths", *varied, "epochs"])
     rows: list[tuple[str, str]] = []
     for field in fields:
-        rows.append((field_name(field), text(figures.label(config[field]))))
+        value = figures.label(config[field])
+        rows.append((field_name(field), text(value)))
 
     return f"<h3>The winner’s configuration</h3>{definitions(rows, 'pairs')}"
 
@@ -164,9 +165,5 @@ def _origin(run: Run) -> str:
 
 def _versions(environment: dict[str, Any]) -> str:
     versions = environment.get("versions", {})
-    shown: list[str] = []
-    for name in PACKAGES:
-        if name in versions:
-            shown.append(f"{name} {versions[name]}")
-
+    shown = [f"{name} {versions[name]}" for name in PACKAGES if name in versions]
     return ", ".join(shown)

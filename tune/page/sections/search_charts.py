@@ -32,8 +32,7 @@ def fan(run: Run, best: TrialRecord | None) -> Section:
     if best:
         colors += ', and <b class="won">the thick line</b> won'
     words = [
-        "Each line is a trial: its accuracy on the validation images after each epoch. "
-        f"{colors}."
+        f"Each line is a trial: its accuracy on the validation images after each epoch. {colors}."
     ]
 
     if run.rungs:

@@ -87,7 +87,8 @@ def trials(run: Run, best: TrialRecord | None, parameters: Sequence[Axis]) -> Se
 
     rows: list[Row] = []
     for place in _best_first(run.records):
-        rows.append(_trial_row(run.records[place], place, parameters, best))
+        record = run.records[place]
+        rows.append(_trial_row(record, place, parameters, best))
 
     style = "sortable tall"
     if len(rows) > LONG:
@@ -103,6 +104,7 @@ def _best_first(records: Sequence[TrialRecord]) -> list[int]:
         record = records[place]
         if record.curve:
             return -record.accuracy
+        # Behind every accuracy, which are at most 0 here.
         return 1.0
 
     return sorted(range(len(records)), key=key)

@@ -109,7 +109,8 @@ def _classes(test: dict[str, Any], classes: Sequence[str]) -> str:
 
     means = [Cell("macro mean")]
     for score in SCORES:
-        means.append(number(None, percent(test[score]["macro"])))
+        mean = percent(test[score]["macro"])
+        means.append(number(None, mean))
     means.append(number(None, _auroc(test["auroc"]["macro"])))
     means.append(number(None, f"{test['images']:,}"))
     rows.append(Row(means, ' class="sum"'))
@@ -129,7 +130,8 @@ def _confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> st
     heads = [Cell("true class")]
     for name in classes:
         # Upright, or a column would be as wide as the name of its class.
-        heads.append(Cell(f"<span>{text(name)}</span>", style="up"))
+        upright = f"<span>{text(name)}</span>"
+        heads.append(Cell(upright, style="up"))
 
     rows: list[Row] = []
     for row, (name, counts) in enumerate(zip(classes, confusion, strict=True)):
@@ -224,7 +226,8 @@ def _latency(latency: dict[str, Any]) -> str:
     ordered = sorted(singles, key=lambda row: (row["threads"], row["batch"], row["backend"]))
     rows: list[Row] = []
     for row in ordered:
-        rows.append(_latency_row(row, eager_p50.get((row["threads"], row["batch"]))))
+        reference = eager_p50.get((row["threads"], row["batch"]))
+        rows.append(_latency_row(row, reference))
 
     names = ("batch", "threads", "p50 µs", "p90 µs", "p99 µs", "images/s", "p50 ×")
     heads = [Cell("backend"), *number_heads(*names)]
@@ -239,9 +242,7 @@ def _latency_row(row: dict[str, Any], eager_p50: float | None) -> Row:
         number(row["batch"], f"{row['batch']:,}"),
         number(row["threads"], str(row["threads"])),
     ]
-    for key in ("p50_us", "p90_us", "p99_us"):
-        cells.append(_microseconds(row[key]))
-
+    cells += [_microseconds(row[key]) for key in ("p50_us", "p90_us", "p99_us")]
     cells.append(number(row["images_per_s"], f"{row['images_per_s']:,.0f}"))
     cells.append(_ratio(row, eager_p50))
     return Row(cells)
