@@ -63,6 +63,7 @@ class Options:
             f"workers={self.workers}: it must be from 1 to this machine's {cpu_threads()} threads",
         )
         one_of("base", self.base, BASES)
+
         for name in self.techniques:
             one_of("techniques", name, TECHNIQUES)
             bases = TECHNIQUES[name].bases
@@ -92,6 +93,7 @@ def train(base: str, name: str, seed: int) -> float:
     config, data = split_data(config.replace(seed=seed))
     with hook():
         *_, (metrics, _) = train_epochs(config, data, Rank(default_device()))
+
     assert metrics.validation_accuracy is not None
     return metrics.validation_accuracy
 
@@ -107,24 +109,28 @@ def train_all(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, float]]:
                 yield futures[future], future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            # Ctrl-C is ignored there: without this they would train on.
             for process in multiprocessing.active_children():
                 process.terminate()
             raise
 
 
-def cost_of(base: str, name: str) -> float:
-    """Time of an epoch over that of the base's: the mean of turns, since epochs may differ."""
+def measure_cost(base: str, name: str) -> float:
+    """Measure the time of an epoch over that of the base's: the mean of turns, since epochs may
+    differ."""
     rank, data = Rank(default_device()), first_images(TURN_IMAGES)
     config, hook = parts(base, name)
     ours = train_epochs(BASES[base].replace(epochs=TURNS + 1), data, rank)
     theirs = train_epochs(config.replace(epochs=TURNS + 1), data, rank)
     ratios: list[float] = []
+
     for _ in range(TURNS + 1):
         metrics, _ = next(ours)
         # The hook is in place for the technique's epochs alone, its start included.
         with hook():
             changed, _ = next(theirs)
         ratios.append(metrics.images_per_s / changed.images_per_s)
+
     # The first turn is warm-up.
     return statistics.mean(ratios[1:])
 
@@ -138,10 +144,12 @@ def write_page() -> None:
         error; of one seed, its noise is 1.4 times the base's deviation over seeds. Cost: time of an
         epoch over the base's, from short epochs in turns."""
     )
+
     for base in BASES:
         rows = read_rows(f"ablation_{base}")
         if any(row["technique"] == BASE for row in rows):
             add_section(page, base, rows)
+
     if not read_rows("ablation_small"):
         page.not_measured(
             {
@@ -149,6 +157,7 @@ def write_page() -> None:
                 "small, taught by the recipe best": "make gpu PART=distillation",
             }
         )
+
     page.write("ablation")
 
 
@@ -174,9 +183,11 @@ def add_section(page: Page, base: str, rows: Sequence[Row]) -> None:
     lines: list[tuple[float, list[object]]] = []
     abouts = {name: technique.about for name, technique in TECHNIQUES.items()} | REMOVED
     for name, about in abouts.items():
+        # A seed counts only where the base was trained with it too.
         own = [row for row in rows if row["technique"] == name and row["seed"] in plain]
         if own:
             lines.append(table_line(name, about, own, plain))
+
     lines.sort(key=lambda line: (-line[0], str(line[1][0])))
     cells = [line for _, line in lines]
     page.table("llrrrr", "technique | what | seeds | accuracy, % | gain | cost", cells)
@@ -199,6 +210,7 @@ def table_line(
 
 def check_precision(rows: Rows, base: str, precision: str) -> None:
     """Raise InputError if rows were trained in another precision than this machine would."""
+    # Rows of two precisions would compare precisions, not techniques.
     others = {row["precision"] for row in rows.rows} - {precision}
     check(
         not others,
@@ -217,9 +229,11 @@ def main(options: Options) -> None:
     names: list[str] = []
     for name in options.techniques:
         technique = TECHNIQUES[name]
+        # fp32 changes nothing where the base trains in fp32.
         same = technique.changes == {"precision": precision}
         if base in technique.bases and not same:
             names.append(name)
+
     jobs: list[Job] = []
     for seed in range(options.seeds):
         missing = [name for name in (BASE, *names) if not rows.measured(name, seed)]
@@ -231,11 +245,13 @@ def main(options: Options) -> None:
         rows.add(row | {"precision": precision} | machine("torch"))
         CONSOLE.print(f"{name}, seed {seed}: {accuracy:.2%}")
 
+    # Costs are measured here, by one process with all threads.
     set_threads(TrainConfig())
     for row in track(rows.rows, "costs", console=CONSOLE):
         if row["technique"] in names and row["seed"] == 0 and row["cost"] is None:
-            row["cost"] = round(cost_of(base, row["technique"]), 2)
+            row["cost"] = round(measure_cost(base, row["technique"]), 2)
             rows.write()
+
     write_page()
 
 

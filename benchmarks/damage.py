@@ -51,6 +51,7 @@ def _damage_piece(draw: Draw, content: bytearray) -> None:
     in_header = draw(st.booleans())
     at = draw(st.integers(0, min(size, HEADER_BYTES) if in_header else size))
     length = draw(st.integers(1, 16))
+
     match draw(st.sampled_from(DAMAGES)):
         case "overwrite":
             content[at : at + length] = draw(st.binary(min_size=length, max_size=length))
@@ -78,6 +79,7 @@ def damaged_json(draw: Draw, whole: Sequence[str]) -> bytes:
     document: Any = {"": json.loads(text)}
     for _ in range(draw(st.integers(1, 3))):
         _change_value(draw, document)
+
     return json.dumps(document[""]).encode()
 
 
@@ -116,10 +118,12 @@ def repaired_png(content: bytes) -> bytes:
     """The CRC of every chunk made right, as far as there are chunks."""
     at, done = 8, bytearray(content[:8])
     while at + 12 <= len(content):
+        # A chunk is its length, its kind and body, and a CRC of both.
         length = struct.unpack(">I", content[at : at + 4])[0]
         body = content[at + 4 : at + 8 + length]
         done += content[at : at + 4] + body + struct.pack(">I", zlib.crc32(body))
         at += 12 + length
+
     return bytes(done + content[at:])
 
 

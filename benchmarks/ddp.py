@@ -22,7 +22,7 @@ from typing import Annotated
 from rich.progress import track
 
 from benchmarks.images import test_images
-from benchmarks.results import CONSOLE, ROOT, Page, Row, machine, machine_text, write_rows
+from benchmarks.results import CONSOLE, ROOT, Page, Row, machine, machine_text, percents, write_rows
 from fmnist.cli import Flag, command
 from fmnist.config import TrainConfig
 from fmnist.data.sources import find_data
@@ -68,6 +68,7 @@ class Options:
                 fine is not None,
                 f"workers={size!r}: it must be workers x threads of each, such as 2x1",
             )
+
         check(self.epochs >= 2, f"epochs={self.epochs}: it must be 2 or more; the first warms up")
 
 
@@ -84,6 +85,7 @@ def words(way: str, config: TrainConfig, workers: int, name: str) -> list[str]:
     if way == "example":
         arguments = ["--config", json.dumps(config.to_dict()), "--workers", str(workers)]
         return [sys.executable, "-m", "benchmarks.ray_example", *arguments]
+
     run = ["--workers", str(workers), "--name", name]
     return [sys.executable, "-m", "cluster.train", "--recipe", RECIPE, *flags(config), *run]
 
@@ -100,6 +102,7 @@ def flags(config: TrainConfig) -> list[str]:
             found.append(f"--{name}" if value else f"--no-{name}")
         else:
             found.append(f"--{name}={value}")
+
     return found
 
 
@@ -110,11 +113,13 @@ def run_turn(way: str, config: TrainConfig, workers: int, folder: Path, turn: in
         "FMNIST_DATA": str(find_data()),
         "RAY_TMPDIR": str(folder),
         "NO_COLOR": "1",
+        # Wide enough for whole lines, which are parsed below.
         "COLUMNS": "200",
         "OMP_NUM_THREADS": str(config.threads),
     }
     name = f"{way}-{config.model}-{workers}x{config.threads}-{turn}"
     started = time.monotonic()
+
     with subprocess.Popen(
         words(way, config, workers, name),
         cwd=folder,
@@ -125,6 +130,7 @@ def run_turn(way: str, config: TrainConfig, workers: int, folder: Path, turn: in
     ) as process:
         assert process.stdout is not None
         lines = [(time.monotonic(), line) for line in process.stdout]
+
     total_s = time.monotonic() - started
 
     output = "".join(line for _, line in lines)[-2000:]
@@ -136,6 +142,7 @@ def run_turn(way: str, config: TrainConfig, workers: int, folder: Path, turn: in
             speed = float(found[2].replace(",", ""))
             # Ray may print a worker's line twice: the first counts.
             epochs.setdefault(int(found[1]), (when, speed, float(found[3])))
+
     check(
         len(epochs) == config.epochs,
         f"{name} printed {len(epochs)} of {config.epochs} epochs: {output}",
@@ -178,13 +185,17 @@ def compare(options: Options, folder: Path) -> list[Row]:
         workers, threads = map(int, size.split("x"))
         config = compared_config(model, threads, options)
         ways = ways_for(model)
+        # Another way comes first in each turn: what changes with time is no way's alone.
         first = turn % len(ways)
+
         for way in ways[first:] + ways[:first]:
             key = f"{way} {workers} {turn} {json.dumps(config.to_dict())}"
             if key not in known:
                 known[key] = run_turn(way, config, workers, folder, turn)
                 write_json(TURNS, known)
             found.setdefault((model, size, way), []).append(known[key])
+
+    # All are measured: the next comparison starts afresh.
     TURNS.unlink()
 
     # By network, then by workers, and in the order of WAYS.
@@ -213,6 +224,7 @@ def compared_row(
     }
     for field in turns[0]:
         row[field] = round(statistics.median(turn[field] for turn in turns), 1)
+
     row["of_torchrun"] = round(statistics.median(ratios), 3)
     row["first_step_later_s"] = round(statistics.median(later), 1)
     return row
@@ -237,6 +249,7 @@ def measure_batch_norm(options: Options, folder: Path) -> list[Row]:
                 "test_accuracy": metrics["accuracy"],
             }
         )
+
     return rows
 
 
@@ -251,18 +264,13 @@ def write_page(rows: list[Row], options: Options) -> None:
         """Goals: at least .97 of torchrun's images/s, the first step at most 6 s later, 5 times the
         example's images/s on LeNet.""",
     )
-    cells: list[list[object]] = []
-    for row in rows:
-        case = [row[field] for field in ("model", "workers", "threads", "way")]
-        speed = [f"{row['images_per_s']:,.0f}", f"{row['of_torchrun']:.3f}"]
-        later = f"{row['first_step_later_s']:+.1f} s"
-        times = [f"{row['first_step_s']:.1f} s", later, f"{row['total_s']:.1f} s"]
-        cells.append([*case, *speed, *times])
-    page.table(
+    page.row_table(
         "lllllllll",
         "network | workers | threads each | way | images/s | of torchrun's | first step after | "
         "torchrun's + | in all",
-        cells,
+        "{model} | {workers} | {threads} | {way} | {images_per_s:,.0f} | {of_torchrun:.3f} | "
+        "{first_step_s:.1f} s | {first_step_later_s:+.1f} s | {total_s:.1f} s",
+        rows,
     )
     page.write("ddp")
 
@@ -277,11 +285,13 @@ def write_batch_norm_page(rows: list[Row], options: Options) -> None:
         share is normalised by itself, and what is evaluated are rank 0's running statistics
         alone."""
     )
-    cells: list[list[object]] = []
-    for row in rows:
-        kind = "synchronised" if row["synchronised"] else "plain"
-        cells.append([row["workers"], kind, f"{100 * row['test_accuracy']:.2f}"])
-    page.table("lll", "workers | batch norm | test accuracy", cells)
+    kinds = {True: "synchronised", False: "plain"}
+    page.row_table(
+        "lll",
+        "workers | batch norm | test accuracy",
+        "{workers} | {kind} | {test_accuracy:.2f}",
+        [percents(row, "test_accuracy") | {"kind": kinds[row["synchronised"]]} for row in rows],
+    )
     page.write("batch_norm")
 
 
@@ -292,6 +302,7 @@ def main(options: Options) -> None:
 
     with tempfile.TemporaryDirectory(prefix="fm", ignore_cleanup_errors=True) as folder:
         rows = [row | machine("torch", "ray") for row in measure(options, Path(folder))]
+
     write_rows(name, rows)
     write(rows, options)
 

@@ -56,27 +56,25 @@ def write_page(rows: list[Row]) -> None:
         )
     )
 
-    cells: list[list[object]] = []
+    shown: list[Row] = []
     for row in rows:
-        # The folders of this machine say nothing, and a bar would end the cell.
-        message = re.sub(r"/\S*/", "", row.get("said", "")).replace("|", "/")
-        lost = [row["epochs_lost"], row.get("trials_lost", "")]
-        cells.append(
-            [
-                row["what"],
-                seconds(row, "detected_s"),
-                *lost,
-                seconds(row, "recovered_s"),
-                row["left_over"],
-                SAME_WEIGHTS[row["same_weights"]],
-                message,
-            ]
-        )
-    page.table(
+        words = {
+            "trials_lost": row.get("trials_lost", ""),
+            "detected": seconds(row, "detected_s"),
+            "recovered": seconds(row, "recovered_s"),
+            "same": SAME_WEIGHTS[row["same_weights"]],
+            # The folders of this machine say nothing, and a bar would end the cell.
+            "message": re.sub(r"/\S*/", "", row.get("said", "")).replace("|", "/"),
+        }
+        shown.append(row | words)
+
+    page.row_table(
         "llllllll",
         "fault | detected in | epochs lost | trials lost | recovered in | left over | "
         "weights as undisturbed | it says",
-        cells,
+        "{what} | {detected} | {epochs_lost} | {trials_lost} | {recovered} | {left_over} | "
+        "{same} | {message}",
+        shown,
     )
     page.write("faults")
 
@@ -92,6 +90,7 @@ def main(options: Options) -> None:
                 CONSOLE.print(f"{name}: {FAULTS[name].__doc__}")
                 rows.add(run_fault(name, bench) | versions | where | {"left_over": 0})
 
+        # Once for all faults: it waits two minutes for what Ray leaves behind.
         left_over = bench.left_over()
         for row in rows.rows:
             if row["fault"] in left_over:

@@ -68,7 +68,7 @@ class Options:
 
 @dataclass(slots=True)
 class Tally:
-    """What came of a reader."""
+    """Result of fuzzing one reader."""
 
     target: str
     what: str = ""
@@ -77,9 +77,9 @@ class Tally:
     """Inputs that were taken for whole, as some are: a pixel may have any value."""
     slowest_ms: float = 0.0
     memory_mb: float = 0.0
-    """By which the process's peak grew."""
+    """Growth of the process's peak."""
     found: str = ""
-    """What went wrong."""
+    """The failure; empty if there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,7 @@ def read_one(target: Target, tally: Tally, content: bytes) -> None:
     faulthandler.dump_traceback_later(HANG_S, exit=True)
     started = time.perf_counter()
     tally.inputs += 1
+
     try:
         target.read()
         tally.read += 1
@@ -120,6 +121,7 @@ def peak_kb() -> int:
 def work(name: str, inputs: int, seed: int, reports: Connection) -> None:
     """In a process of its own: give a reader so many files, and send its path, a tally after each
     chunk, and the last file."""
+    # Threads would map memory of their own.
     torch.set_num_threads(1)
     in_memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(prefix="fz", dir=in_memory) as folder:
@@ -127,6 +129,7 @@ def work(name: str, inputs: int, seed: int, reports: Connection) -> None:
         faulthandler.enable()
         reports.send(target.file)
         if target.file.exists():
+            # The whole file first: what it maps and imports does not count.
             target.read()
         limit_memory()
         tally, before_kb = Tally(name, target.what), peak_kb()
@@ -144,6 +147,7 @@ def work(name: str, inputs: int, seed: int, reports: Connection) -> None:
                 traceback.print_exc()
             tally.memory_mb = (peak_kb() - before_kb) / 1024
             reports.send(tally)
+
         reports.send(FailingFile(target.file.read_bytes()))
 
 
@@ -175,9 +179,12 @@ def run(name: str, inputs: int, seed: int, advance: Callable[[int], None]) -> Ta
     if process.exitcode:
         code = process.exitcode
         tally.found = f"the process ended with code {code}: a crash, or longer than {HANG_S} s"
+        # The file that the process died of is still there: it had no time to clean up.
         content = file.read_bytes() if file and file.exists() else None
+
     if tally.found and content is not None:
         write_atomic(KEPT / name, content)
+
     return tally
 
 
@@ -188,28 +195,31 @@ def write_page(rows: Sequence[Row]) -> None:
         f"""`python -m benchmarks.fuzz --seed {rows[0]["seed"]}` on {machine_text(rows[0])}:
         {files:,} files, each read or refused with one line."""
     )
-    cells: list[list[str]] = []
+    shown: list[Row] = []
+
     for row in rows:
-        taken = f"{row['read'] / max(row['inputs'], 1):.1%}"
-        counts = [f"{row['inputs']:,}", taken]
-        cost = [f"{row['slowest_ms']:.0f}", f"{row['memory_mb']:.0f}"]
-        found = row["found"].splitlines() or ["nothing"]
-        cells.append([row["target"], *counts, *cost, found[0]])
-    page.table(
+        lines = row["found"].splitlines() or ["nothing"]
+        taken = row["read"] / max(row["inputs"], 1)
+        shown.append(row | {"taken": taken, "first_line": lines[0]})
+
+    page.row_table(
         "lrrrrl",
         "target | files | taken for whole | slowest, ms | memory grew by, MB | found",
-        cells,
+        "{target} | {inputs:,} | {taken:.1%} | {slowest_ms:.0f} | {memory_mb:.0f} | {first_line}",
+        shown,
     )
     page.items(f"**{row['target']}**: {row['what']}." for row in rows)
     page.write("fuzz")
 
 
-def shares_of(options: Options) -> dict[str, int]:
-    """How many files each reader gets."""
+def divide_inputs(options: Options) -> dict[str, int]:
+    """Divide the files among the readers."""
     with tempfile.TemporaryDirectory() as folder:
         targets = make_targets(Path(folder))
+
     for name in options.only:
         one_of("only", name, targets)
+
     shares = {name: targets[name].share for name in options.only or targets}
     total = sum(shares.values())
     return {name: -(-options.inputs * share // total) for name, share in shares.items()}
@@ -219,7 +229,7 @@ def main(options: Options) -> int:
     tallies: list[Tally] = []
     with Progress(console=CONSOLE) as progress:
         task = progress.add_task("fuzzing", total=options.inputs)
-        for name, count in shares_of(options).items():
+        for name, count in divide_inputs(options).items():
             progress.update(task, description=name)
             tally = run(name, count, options.seed, lambda more: progress.advance(task, more))
             tallies.append(tally)
@@ -230,9 +240,11 @@ def main(options: Options) -> int:
         rows = [asdict(tally) | where for tally in tallies]
         write_rows("fuzz", rows)
         write_page(rows)
+
     if any(tally.found for tally in tallies):
         CONSOLE.print(f"the files are in {KEPT}/")
         return 1
+
     return 0
 
 

@@ -62,7 +62,7 @@ class Target:
     share: int
     """Part of the inputs, in parts of all targets' shares together."""
     file: Path
-    """Where a damaged file goes."""
+    """The file that is replaced by a damaged one."""
     inputs: st.SearchStrategy[bytes]
     read: Callable[[], object]
 
@@ -134,9 +134,11 @@ def write_checkpoints(folder: Path) -> list[Path]:
         "resnet20": TrainConfig(model="resnet20", widths=TINY),
         "twoconv": TrainConfig(model="twoconv"),
     }
+
     for name, config in configs.items():
         model = build_model(config, data_info().problem)
         save_checkpoint(folder / name, model, config, data_info(), {})
+
     return [folder / name for name in configs]
 
 
@@ -181,6 +183,7 @@ def state_target(folder: Path) -> Target:
     model = build_model(TrainConfig(widths=TINY), data_info().problem)
     save_state(file, {"epoch": 1, "model": model.state_dict(), "lr": [0.1]})
     whole = file.read_bytes()
+
     with zipfile.ZipFile(file) as unpacked:
         (name,) = [name for name in unpacked.namelist() if name.endswith("data.pkl")]
         pickled = unpacked.read(name)
@@ -205,12 +208,14 @@ def manifest_target(folder: Path) -> Target:
     manifest = (bundle / MANIFEST).read_text()
 
     def read() -> None:
+        # Both readers must refuse in order, whichever comes first.
         refused: Exception | None = None
         for reader in (lambda: check_bundle(bundle, "cpu"), lambda: Client(bundle)):
             try:
                 reader()
             except REFUSED as error:
                 refused = error
+
         if refused:
             raise refused
 

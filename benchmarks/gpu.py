@@ -50,7 +50,9 @@ def run(words: str) -> Row:
     """Run one command; how long it took, and its last lines."""
     started = time.monotonic()
     arguments = [sys.executable, "-m", *shlex.split(words)]
+    # A command that fails is a row too; the others still run.
     done = subprocess.run(arguments, capture_output=True, text=True)
+
     return {
         "command": f"python -m {words}",
         "seconds": round(time.monotonic() - started, 1),
@@ -84,6 +86,7 @@ def main(options: Options) -> None:
         rows.append(row | where)
         write_rows("gpu", rows)
         CONSOLE.print(f"  exit {row['exit']} after {row['seconds']} s")
+
     write_page(rows)
 
     failed = [row["command"] for row in rows if row["exit"]]

@@ -29,8 +29,8 @@ from fmnist.runs.files import read_json
 LOOP_CALLS = 2000
 TURNS = 5
 GOALS = {"lenet": 7.0, "airnet": 3.0}
-"""How many times as fast as PyTorch eager ONNX Runtime's p50 of one image is to be, on one CPU
-thread, by network."""
+"""Least speed-up of ONNX Runtime over PyTorch eager: p50 of one image on one CPU thread, by
+network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,7 @@ def compare_loops(bundle: Path, choice: SessionChoice) -> dict[str, float]:
     image = read_manifest(bundle)["input"][0]["shape"][1:]
     pixels = np.random.default_rng(0).integers(0, 256, (1, *image), np.uint8)
     session = open_session(bundle / MODEL, "cpu", threads=1, choice=choice)
+    # Buffers that are bound once spare a call its copies.
     binding = session.io_binding()
     binding.bind_cpu_input(INPUT, pixels)
     binding.bind_output(OUTPUTS[0], "cpu")
@@ -57,6 +58,7 @@ def compare_loops(bundle: Path, choice: SessionChoice) -> dict[str, float]:
         seconds["benchmark"].append(percentile(timed.times, 50))
         seconds["loop"].append(loop_s(lambda: session.run([OUTPUTS[0]], {INPUT: pixels})))
         seconds["bound"].append(loop_s(lambda: session.run_with_iobinding(binding)))
+
     return {name: round(1e6 * float(np.median(times)), 2) for name, times in seconds.items()}
 
 
@@ -67,17 +69,19 @@ def loop_s(call: Callable[[], object]) -> float:
         started = time.perf_counter_ns()
         call()
         times[number] = time.perf_counter_ns() - started
+
     return float(np.median(times)) / 1e9
 
 
 def gather(run: str) -> Row:
-    """What was measured of a run's bundle, and how the loops compare."""
+    """Gather the benchmark of a run's bundle, and compare it with plain loops."""
     bundle = find_bundle(run)
     check(
         (bundle / BENCHMARKED).exists(),
         f"runs={run!r}: not measured yet; run python -m export.benchmark {run}",
     )
     measured = read_json(bundle / BENCHMARKED)
+
     return {
         "run": run,
         "network": read_manifest(bundle)["train"][0]["model"],
@@ -101,6 +105,7 @@ def write_page(runs: Sequence[Row]) -> None:
     page.image("Latency and throughput", "latency.png")
     for run in runs:
         add_section(page, run)
+
     page.write("latency")
 
 
@@ -111,21 +116,24 @@ def add_section(page: Page, run: Mapping[str, Any]) -> None:
     page.text(summary(run, rows))
 
     eager = {place(row): row["p50_us"] for row in rows if row["backend"] == "pytorch"}
-    cells: list[list[object]] = []
+    shown: list[Row] = []
     for row in sorted(rows, key=lambda row: (row["mode"] != "single-stream", *place(row))):
-        mark = " ~" if row["noisy"] else ""
-        p99 = "–" if row["p99_us"] is None else f"{row['p99_us']:,.0f}"
-        ratio = "–"
+        words = {"mark": "", "p99": "–", "ratio": "–"}
+        if row["noisy"]:
+            words["mark"] = " ~"
+        if row["p99_us"] is not None:
+            words["p99"] = f"{row['p99_us']:,.0f}"
         if place(row) in eager:
-            ratio = f"{eager[place(row)] / row['p50_us']:.2f}"
-        times = [f"{row['p50_us']:,.0f}", f"{row['p90_us']:,.0f}", p99]
-        rest = [f"{row['images_per_s']:,.0f}", f"{row['warmup_ms']:,.1f}", ratio]
-        cells.append([*place(row), f"{row['backend']}{mark}", *times, *rest])
-    page.table(
+            words["ratio"] = f"{eager[place(row)] / row['p50_us']:.2f}"
+        shown.append(row | words)
+
+    page.row_table(
         "lrrlrrrrrr",
         "mode | threads | batch | backend | p50, µs | p90 | p99 | images/s | first call, ms | "
         "× PyTorch",
-        cells,
+        "{mode} | {threads} | {batch} | {backend}{mark} | {p50_us:,.0f} | {p90_us:,.0f} | {p99} | "
+        "{images_per_s:,.0f} | {warmup_ms:,.1f} | {ratio}",
+        shown,
     )
 
 
@@ -151,6 +159,8 @@ def summary(run: Mapping[str, Any], rows: Sequence[Row]) -> str:
     if "openvino" in one_image:
         share = one_image["onnxruntime"] / one_image["openvino"]
         openvino = f"ONNX Runtime takes {share:.2f} of OpenVINO's time (the goal is at most 1.10)."
+
+    # What was switched off was measured to be faster so (CHOICES of export.latency).
     off = [name for name, on in measured["session"].items() if not on]
     changed = f"{', '.join(off)} off" if off else "none"
     return f"""One image on one thread: **{ratio:.1f} times as fast as PyTorch eager**{wanted}.

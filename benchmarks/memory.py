@@ -31,7 +31,7 @@ from fmnist.training.device import Rank, autocast, default_device, resolve, set_
 from fmnist.training.loop import start_training, train_epochs
 
 COMMANDS = {"cpu": "python -m benchmarks.memory", "cuda": "make gpu PART=memory"}
-"""By device: how its memory is measured."""
+"""The command that measures a device."""
 EPOCHS, STEPS = 4, 3
 """Short ones: memory is the same in all. Growth is from the less of the first two to the less of
 the last two, since what the allocator keeps comes and goes."""
@@ -104,7 +104,9 @@ def measure(name: str, batch: int) -> dict[str, float]:
     else:
         epochs = train_epochs(config, data, Rank(device))
         after = [current_memory(device) for _ in epochs]
+        # The lesser of two, since what the allocator keeps comes and goes.
         growth = min(after[2:]) - min(after[:2])
+
     return {
         "mib": round((peak_memory(device) - before) / MIB, 1),
         "growth": round(growth / MIB, 1),
@@ -125,6 +127,7 @@ def measure_apart(name: str, batch: int) -> Row:
     if done.returncode:
         output = done.stderr.splitlines() or ["no output"]
         raise FailedError(f"{name}, batch {batch}: {output[-1]}")
+
     found = json.loads(done.stdout.splitlines()[-1])
     precision = resolve(TrainConfig(), default_device()).precision
     return {"model": name, "batch": batch, **found, "precision": precision}
@@ -145,12 +148,14 @@ def write_page() -> None:
         to the less after the last two, the largest of all batches; what does not stay near 0 would
         be a leak."""
     )
+
     for device, measured_by in COMMANDS.items():
         rows = read_rows(f"memory_{device}")
         if rows:
             add_section(page, rows)
         else:
             page.not_measured({"memory of every network": measured_by}, device)
+
     page.write("memory")
 
 
@@ -173,6 +178,7 @@ def add_section(page: Page, rows: Sequence[Row]) -> None:
         ]
         growth = max(row["growth"] for row in by_batch.values())
         cells.append([name, " and ".join(precisions), *peaks, f"{growth:+,.0f}"])
+
     columns = [f"batch {batch:,}" if batch else "evaluating" for batch in batches]
     headings = " | ".join(["network", "precision", *columns, "growth"])
     page.table("ll" + "r" * len(batches) + "r", headings, cells)
@@ -183,12 +189,14 @@ def main(options: Options) -> None:
     room = available_mib()
     batches = (EVALUATING, *sorted(options.batches))
     for name, batch in track(list(product(options.models, batches)), "networks", console=CONSOLE):
+        # Four times the batch takes about four times the memory.
         largest = max((row["mib"] for row in rows.rows if row["model"] == name), default=0.0)
         if rows.measured(name, batch) or 4 * largest > 0.8 * room:
             continue
         row = measure_apart(name, batch)
         rows.add(row | machine("torch"))
         CONSOLE.print(f"{name}, batch {batch}: {row['mib']:,.0f} MiB")
+
     write_page()
 
 

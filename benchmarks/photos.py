@@ -48,7 +48,7 @@ class Options:
     run: Annotated[str, Positional] = "demo"
     """Run folder or bundle of a model of Fashion-MNIST."""
     images: int = 500
-    """How many of the official test images are rendered, from the first on."""
+    """Official test images that are rendered, from the first on."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -65,6 +65,7 @@ def render(pixels: Pixels, source: np.random.Generator) -> Image.Image:
     """
     side = int(source.integers(200, 601))
     large = Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
+    # Garments are dark on white in a photo, as a shop shows them.
     luma = 255 - np.asarray(large, np.float64)[..., None]
 
     tint = source.uniform(-1, 1, 3)
@@ -72,6 +73,7 @@ def render(pixels: Pixels, source: np.random.Generator) -> Image.Image:
     room = np.minimum(luma, 255 - luma)  # Black and white have no colour.
     garment = luma + tint / np.abs(tint).max() * room * source.uniform(0.2, 0.9)
 
+    # Off-centre: each side has a margin of its own.
     margins = source.uniform(0.05, 0.6, 4)
     left, top, right, bottom = (int(share * side) for share in margins)
     canvas = np.full((top + side + bottom, left + side + right, 3), 255.0)
@@ -86,6 +88,7 @@ def render(pixels: Pixels, source: np.random.Generator) -> Image.Image:
         file = io.BytesIO()
         photo.save(file, "JPEG", quality=int(source.integers(50, 96)))
         photo = Image.open(file)
+
     return photo
 
 
@@ -127,6 +130,7 @@ def draw(
 
     for row, title in enumerate(("test image", "photo\n(rendered)", "resized", "prepared")):
         axes[row, 0].set_ylabel(title, fontsize=9)
+
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
     write_atomic(IMAGES / "photos.png", file.getvalue())
@@ -155,6 +159,7 @@ def count(predicted: Mapping[str, Labels], truth: Labels, options: Options) -> l
                 "commit": where["commit"],
             }
         )
+
     return rows
 
 
@@ -167,11 +172,12 @@ def write_page(rows: list[Row]) -> None:
         {first["machine"]}, onnxruntime {first["onnxruntime"]} on the CPU, Pillow {first["pillow"]},
         numpy {first["numpy"]}, Python {first["python"]}."""
     )
-    cells: list[list[str]] = []
-    for row in rows:
-        right = f"{row['right']} of {row['images']}"
-        cells.append([row["input"], right, f"{row['accuracy']:.1%}"])
-    page.table("lll", "what the model is given | right | accuracy", cells)
+    page.row_table(
+        "lll",
+        "what the model is given | right | accuracy",
+        "{input} | {right} of {images} | {accuracy:.1%}",
+        rows,
+    )
     page.image("Photos and what becomes of them", "photos.png")
     page.text(
         f"""These are no real photos: the first {first["images"]} official test images were rendered

@@ -1,4 +1,4 @@
-"""What torchrun starts for benchmarks.ddp: the same loop under plain DDP, without Ray.
+"""The same loop under plain DDP, without Ray: torchrun starts it for benchmarks.ddp.
 
 python -m torch.distributed.run --nproc-per-node 2 -m benchmarks.plain_ddp --config '{…}'
 """

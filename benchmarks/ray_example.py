@@ -84,6 +84,7 @@ def train_worker(loop_config: dict[str, Any]) -> None:
     assert data.validation is not None
     context = ray.train.get_context()
     workers = context.get_world_size()
+    # The global batch is the same as ours, whatever the number of workers.
     batch = config.global_batch_size // workers
     train_batches = loader(data.train, batch, shuffle=True)
     validation_batches = loader(data.validation, batch, shuffle=False)

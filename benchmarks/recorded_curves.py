@@ -52,6 +52,7 @@ def record(count: int) -> None:
     drawn = list(enumerate(candidates(SPACE, count, seed=0)))
     missing = [(number, candidate) for number, candidate in drawn if number not in known]
     file = JsonLines(CURVES)
+
     for number, candidate in track(missing, "training in full", console=CONSOLE):
         config = base.replace(**candidate)
         curve, seconds = _train(config, data, config.epochs)
@@ -67,6 +68,7 @@ def record(count: int) -> None:
             "torch": environment()["versions"]["torch"],
         }
         file.append(line)
+
     CONSOLE.print(f"{len(known) + len(missing)} curves in {CURVES.name}")
 
 
@@ -82,6 +84,7 @@ def _train(config: TrainConfig, data: TrainingData, epochs: int) -> tuple[list[f
                 break
     except DivergedError:
         pass
+
     return values, seconds
 
 
@@ -145,6 +148,7 @@ def _sorted_curves() -> tuple[Floats, Floats]:
     values = np.full((len(lines), BASE.epochs), np.nan)
     for row, line in enumerate(lines):
         values[row, : len(line["curve"])] = line["curve"]
+
     order = np.argsort(-np.nan_to_num(values[:, -1]))
     return values[order], np.array(epoch_seconds(lines))[order]
 
@@ -155,10 +159,12 @@ def interpolate(trials: int, seed: int) -> Curves:
     last = len(values) - 1
     source = np.random.default_rng(seed)
     first = source.integers(len(values), size=trials)
+    # Neighbours end alike, so a mixture of both is a curve that there could be.
     apart = source.integers(-NEIGHBOURS, NEIGHBOURS + 1, size=trials)
     second = np.clip(first + apart, 0, last)
     diverged = np.isnan(values[first, -1]) | np.isnan(values[second, -1])
     second = np.where(diverged, first, second)
+
     return Curves(values, seconds, first, second, source.random(trials))
 
 
@@ -176,6 +182,7 @@ class Surrogate:
         from sklearn.ensemble import ExtraTreesRegressor
 
         lines = recorded()
+        # Trees need equal lengths; a curve that diverged ends at chance.
         padded = [(line["curve"] + [CHANCE] * BASE.epochs)[: BASE.epochs] for line in lines]
         inputs = np.array([features(line["candidate"]) for line in lines])
         outputs = np.column_stack((np.log(1 - np.array(padded)), epoch_seconds(lines)))
@@ -201,11 +208,12 @@ class Surrogate:
         distance = np.abs(self.predicted - outputs[BASE.epochs - 1])
         alike = np.argsort(distance)[: 2 * NEIGHBOURS]
         error = self.errors[alike[luck % len(alike)]]
+
         return 1 - np.exp(outputs[:-1] + error), float(outputs[-1])
 
 
 def features(candidate: Mapping[str, Any]) -> list[float]:
-    """Where each value lies in its list or range, from 0 to 1."""
+    """Place each value in its list or range, from 0 to 1."""
     places: list[float] = []
 
     def read(name: str, domain: Any) -> Any:
@@ -215,6 +223,7 @@ def features(candidate: Mapping[str, Any]) -> list[float]:
         else:
             low, high = math.log(domain["low"]), math.log(domain["high"])
             places.append((math.log(value) - low) / (high - low))
+
         return value
 
     walk(SPACE, read)

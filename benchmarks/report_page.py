@@ -51,6 +51,7 @@ def measure(trials: int, times: int) -> Row:
     with tempfile.TemporaryDirectory() as folder, open_browser() as browser:
         report = write_example(Path(folder), trials)
         for _ in range(times):
+            # A new page each time, so that nothing is cached.
             page = browser.new_page(viewport={"width": 1600, "height": 900})
             page.goto(report.as_uri())
             page.wait_for_selector("#fan-plot svg")
@@ -73,11 +74,12 @@ def write_page(rows: list[Row]) -> None:
         f"""`python -m benchmarks.report_page`: headless Chromium on {rows[0]["processor"]}; goal:
         {GOAL_MS:,} ms for a thousand trials."""
     )
-    cells: list[list[object]] = []
-    for row in rows:
-        times = [f"{row['median_ms']:,}", f"{row['slowest_ms']:,}"]
-        cells.append([f"{row['trials']:,}", f"{row['kilobytes']:,}", *times])
-    page.table("rrrr", "trials | kilobytes | median ms | slowest ms", cells)
+    page.row_table(
+        "rrrr",
+        "trials | kilobytes | median ms | slowest ms",
+        "{trials:,} | {kilobytes:,} | {median_ms:,} | {slowest_ms:,}",
+        rows,
+    )
     page.write("report_page")
 
 

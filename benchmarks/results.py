@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: rows in docs/results/NAME.json, and the page NAME.md of them.
+"""Results of a benchmark: rows in docs/results/NAME.json, and the page NAME.md made of them.
 
 A row is written as soon as it is measured, so that an interrupted benchmark goes on where it
 stopped. A page is made from rows alone.
@@ -50,16 +50,18 @@ class Rows:
         self.rows = read_rows(name)
 
     def measured(self, *values: object) -> bool:
-        """Whether there is a row with these values of the key."""
+        """Return whether there is a row with these values of the key."""
         return any(self._key(row) == values for row in self.rows)
 
     def add(self, row: Row) -> None:
         """Write a row at once; it replaces one of the same key."""
+        # A measurement that is repeated keeps its place in the table.
         places = [self._key(each) for each in self.rows]
         if self._key(row) in places:
             self.rows[places.index(self._key(row))] = row
         else:
             self.rows.append(row)
+
         self.write()
 
     def write(self) -> None:
@@ -77,6 +79,7 @@ def machine(*packages: str) -> Row:
     for name in ("python", *packages):
         if name in found["versions"]:
             versions[name] = found["versions"][name]
+
     return {"machine": hardware(), "versions": versions, "commit": found["git_commit"]}
 
 
@@ -89,6 +92,11 @@ def machine_text(row: Mapping[str, Any]) -> str:
     if "versions" not in row:
         return row["machine"]
     return f"{row['machine']}; {versions_text(row)}"
+
+
+def percents(row: Row, *fields: str) -> Row:
+    """The row with some of its fractions as per cent, or points."""
+    return row | {field: 100 * row[field] for field in fields}
 
 
 class Page:
@@ -120,16 +128,24 @@ class Page:
         lines += [f"| {' | '.join(map(str, cells))} |" for cells in rows]
         self.blocks.append("\n".join(lines))
 
+    def row_table(self, align: str, headings: str, template: str, rows: Iterable[Row]) -> None:
+        """A table with a line for each row.
+
+        Args:
+            template: the cells, separated by " | ", with fields in braces: "{model} | {turns:,}".
+        """
+        self.table(align, headings, [[template.format_map(row)] for row in rows])
+
     def image(self, words: str, name: str) -> None:
         self.blocks.append(f"![{words}](../images/{name})")
 
     def notes(self, rows: Iterable[Row]) -> None:
-        """What rows say of themselves in `note`, each once."""
+        """Paragraphs of the rows' `note`, each once."""
         found = [row["note"] for row in rows if "note" in row]
         self.text(*dict.fromkeys(found))
 
     def not_measured(self, commands: Mapping[str, str], device: str = "cuda") -> None:
-        """What waits for a machine with such a device, and the command that measures it."""
+        """List what waits for a machine with such a device, and the commands that measure it."""
         if commands:
             where = {"cuda": "a GPU", "cpu": "a CPU"}[device]
             self.heading(f"Not measured yet, for want of {where}")

@@ -58,17 +58,20 @@ def all_reduce_s(size: float, workers: int, bandwidth: float, latency_s: float) 
 def efficiency(step_s: float, reduce_s: float) -> tuple[float, float]:
     """Share of linear speed-up: with nothing overlapped, and with all that the backward pass,
     two thirds of a step, can hide."""
+    # DDP reduces gradients while the backward pass still computes others.
     hidden = min(reduce_s, step_s * 2 / 3)
     return step_s / (step_s + reduce_s), step_s / (step_s + reduce_s - hidden)
 
 
 def time_all_reduces(rank: int, folder: str, sizes: list[int]) -> None:
     """Run as one of two processes; rank 0 leaves the median seconds by size in `folder`."""
+    # Two processes share the machine.
     torch.set_num_threads(1)
     meeting = f"file://{folder}/rendezvous"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
     tensors = {size: torch.ones(size // BYTES) for size in sizes}
     times: dict[int, list[float]] = {size: [] for size in sizes}
+
     for _ in range(REPEATS):
         for size, tensor in tensors.items():
             dist.barrier()
@@ -79,6 +82,7 @@ def time_all_reduces(rank: int, folder: str, sizes: list[int]) -> None:
     if rank == 0:
         medians = {size: statistics.median(several[WARM_UP:]) for size, several in times.items()}
         torch.save(medians, f"{folder}/medians.pt")
+
     dist.destroy_process_group()
 
 
@@ -94,6 +98,7 @@ def fit(seconds: dict[int, float]) -> tuple[float, float]:
     counting the same whatever its size."""
     sizes, times = np.array(list(seconds)), np.array(list(seconds.values()))
     # Seconds are 2 latency + size / bandwidth.
+    # Divided by the times, so that the relative errors are least.
     terms = np.stack((2 * np.ones_like(times), sizes), 1) / times[:, None]
     latency_s, per_byte = np.linalg.lstsq(terms, np.ones_like(times), rcond=None)[0]
     return 1 / float(per_byte), float(latency_s)
@@ -126,6 +131,7 @@ def network_rows(parameters: dict[str, int], step_ms: float) -> list[Row]:
                 "step_ms": step_ms,
             }
         )
+
     return rows
 
 
@@ -145,17 +151,16 @@ def write_page(rows: list[Row]) -> None:
         a message, by all-reduces of {", ".join(f"{size:,}" for size in SIZES)} bytes. They predict
         those of the networks' gradients:""",
     )
-    checked: list[list[str]] = []
-    for name, row in by_network.items():
-        expected, found = row["here_predicted_ms"], row["here_measured_ms"]
-        counts = [f"{row['parameters']:,}", f"{row['bytes_per_step']:,}"]
-        times = [f"{expected:.2f} ms", f"{found:.2f} ms", f"{found / expected:.2f}"]
-        checked.append([name, *counts, *times])
-    page.table(
+    for row in by_network.values():
+        row["ratio"] = row["here_measured_ms"] / row["here_predicted_ms"]
+
+    page.row_table(
         "llllll",
         "network | parameters | bytes per step | all-reduce here, predicted | measured | "
         "measured / predicted",
-        checked,
+        "{network} | {parameters:,} | {bytes_per_step:,} | {here_predicted_ms:.2f} ms | "
+        "{here_measured_ms:.2f} ms | {ratio:.2f}",
+        by_network.values(),
     )
 
     page.text(
@@ -164,9 +169,11 @@ def write_page(rows: list[Row]) -> None:
         it goes."""
     )
     shares: dict[tuple[str, str], list[str]] = {}
+
     for row in rows:
         share = f"{row['efficiency_low']:.0%} – {row['efficiency_high']:.0%}"
         shares.setdefault((row["network"], row["link"]), []).append(share)
+
     headings = " | ".join(f"{gpus} GPUs" for gpus in GPUS)
     page.table(
         "ll" + "l" * len(GPUS),

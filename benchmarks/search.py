@@ -61,7 +61,7 @@ AT_RANDOM = "--scheduler none --searcher random"
 PEERS = ("ray", "optuna")
 RETRAIN_EPOCHS = DEMO.train.epochs
 FIRST_CURVE_S = 15
-"""Where the picture begins."""
+"""Start of the picture's curves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +106,13 @@ def start(arm: str, seed: int, folder: Path) -> subprocess.Popen[bytes]:
             arguments = ["-m", "benchmarks.search_peers", "--peer", arm, "--seed", str(seed)]
 
     (folder / "ray").mkdir()
+    # A folder of Ray's own for each search: none joins another's cluster.
     environ = os.environ | {
         "PYTHONPATH": str(ROOT),
         "RAY_TMPDIR": str(folder / "ray"),
         "FMNIST_DATA": str(find_data().absolute()),
     }
+
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, *arguments],
@@ -129,6 +131,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     for each in (driver, *below):
         with suppress(psutil.NoSuchProcess):
             each.kill()
+
     process.wait()
     psutil.wait_procs(below, timeout=30)
 
@@ -147,6 +150,7 @@ def run(arm: str, seed: int, minutes: float, progress: Progress) -> list[Report]
         process = start(arm, seed, folder)
         # Our journal counts its seconds from when the first trial was dealt out.
         dealt_s: float | None = None
+
         while (elapsed := time.perf_counter() - started) < 60 * minutes:
             if process.poll() is not None:
                 log = (folder / "log").read_text()
@@ -155,12 +159,14 @@ def run(arm: str, seed: int, minutes: float, progress: Progress) -> list[Report]
                 dealt_s = elapsed
             progress.update(task, completed=elapsed)
             time.sleep(0.05 if dealt_s is None else 0.5)
+
         kill(process)
         progress.remove_task(task)
 
         if arm in PEERS:
             lines = read_lines(folder / REPORTS)
             return [Report(line.pop("time") - began, **line) for line in lines]
+
         assert dealt_s is not None
         return journal_reports(read_lines(journal), dealt_s)
 
@@ -174,10 +180,11 @@ def journal_reports(events: Sequence[Row], dealt_s: float) -> list[Report]:
             trial, value = event["trial"], event["validation_accuracy"] or 0.0
             seconds = dealt_s + event["s"]
             reports.append(Report(seconds, str(trial), event["epoch"], value, candidates[trial]))
+
     return reports
 
 
-def row_of(arm: str, seed: int, minutes: float, reports: list[Report]) -> Row:
+def summarise(arm: str, seed: int, minutes: float, reports: list[Report]) -> Row:
     """Sum up a search; its winner is the best of those that ran in full, or of all if none did."""
     best = 0.0
     improved_s: list[float] = []
@@ -188,10 +195,12 @@ def row_of(arm: str, seed: int, minutes: float, reports: list[Report]) -> Row:
             improved_s.append(round(report.seconds, 1))
             improved_to.append(best)
 
+    # Only a full length compares: early epochs of fast networks look better.
     full = [report for report in reports if report.epoch == DEMO.train.epochs]
     winner = max(full or reports, key=lambda report: report.value)
     where = machine("torch", "ray")
     precision = resolve(TrainConfig(), default_device()).precision
+
     return {
         "arm": arm,
         "seed": seed,
@@ -244,6 +253,7 @@ def retrain(row: Row) -> float:
     *_, (_, state) = train_epochs(config, data, Rank(device))
     test = test_images()
     predicted = compute_logits(state.model, test.images.to(device)).argmax(1).cpu()
+
     return float((predicted == test.labels).float().mean())
 
 
@@ -256,6 +266,7 @@ def draw(rows: list[Row]) -> None:
         several = [row for row in rows if row["arm"] == arm]
         if not several:
             continue
+        # (seeds, seconds); a second counts once every seed has a report.
         curves = np.array([[best_at(row, at) for at in seconds] for row in several])
         known = ~np.isnan(curves).any(0)
         low, middle, high = np.quantile(100 * curves[:, known], (0, 0.5, 1), axis=0)
@@ -275,6 +286,7 @@ def write_page(rows: list[Row]) -> None:
     for row in rows:
         by_arm[row["arm"]][row["seed"]] = row
         machines.setdefault(row["machine"], set()).add(row["seed"])
+
     where: list[str] = []
     for name, seeds in machines.items():
         where.append(f"{name}: seeds {', '.join(map(str, sorted(seeds)))}")
@@ -352,6 +364,7 @@ def add_simulated(page: Page) -> None:
     for row in rows:
         ahead, error = 100 * row["behind_ours"], 100 * row["standard_error"]
         figures.append(f"{row['minutes']:g} min {ahead:+.2f} ± {error:.2f}")
+
     if figures:
         page.text(
             f"""The mean stands with its standard error: so few searches leave much to chance. In
@@ -391,7 +404,7 @@ def run_missing(rows: Rows, options: Options) -> None:
                 if rows.measured(arm, seed):
                     continue
                 reports = run(arm, seed, options.minutes, progress)
-                row = row_of(arm, seed, options.minutes, reports)
+                row = summarise(arm, seed, options.minutes, reports)
                 rows.add(row)
                 CONSOLE.print(
                     f"{arm}, seed {seed}: best {row['best']:.2%}, "
@@ -409,6 +422,7 @@ def main(options: Options) -> None:
             CONSOLE.print(f"{row['arm']}, seed {row['seed']}: test {row['test_accuracy']:.2%}")
     else:
         run_missing(rows, options)
+
     draw(rows.rows)
     write_page(rows.rows)
 

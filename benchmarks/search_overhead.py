@@ -95,6 +95,7 @@ def run_ours(trials: int, resources: Resources, folder: Path) -> None:
         speeds={},
     )
     around = engine.Surroundings(Console(file=io.StringIO()))
+    # Everything of ours is real but the trial.
     with patch.object(engine, "run_trial", nothing):
         engine.run_trials(run, setup, packing, setup.state(run), plan, around)
 
@@ -119,6 +120,8 @@ def seconds_per_trial(run: RunTrials, counts: tuple[int, int]) -> float:
             started = time.perf_counter()
             run(trials, Path(folder) / "runs")
             taken_s.append(time.perf_counter() - started)
+
+    # Starting and ending cancel out.
     return (taken_s[1] - taken_s[0]) / (counts[1] - counts[0])
 
 
@@ -137,6 +140,7 @@ def measure(turns: int) -> dict[str, list[float]]:
             for _ in track(range(turns), "turns", console=CONSOLE):
                 for arm, run in runs.items():
                     seconds[arm].append(seconds_per_trial(run, TRIALS[arm]))
+
     return seconds
 
 
@@ -146,11 +150,12 @@ def write_page(rows: list[Row]) -> None:
         f"""`python -m benchmarks.search_overhead` on {machine_text(rows[0])}: {AT_ONCE} trials at
         once, {rows[0]["turns"]} turns; what one more trial adds to the wall-clock time."""
     )
-    cells: list[list[str]] = []
-    for row in rows:
-        spread = f"({row['lowest']:.3f} to {row['highest']:.3f})"
-        cells.append([row["arm"], f"{row['s_per_trial']:.3f} {spread}", ARMS[row["arm"]]])
-    page.table("lrl", "arm | seconds per trial: median (lowest to highest) | what", cells)
+    page.row_table(
+        "lrl",
+        "arm | seconds per trial: median (lowest to highest) | what",
+        "{arm} | {s_per_trial:.3f} ({lowest:.3f} to {highest:.3f}) | {what}",
+        [row | {"what": ARMS[row["arm"]]} for row in rows],
+    )
     page.write("search_overhead")
 
 
@@ -165,6 +170,7 @@ def main(options: Options) -> None:
             "turns": len(several),
         }
         rows.append(row | machine("torch", "ray"))
+
     write_rows("search_overhead", rows)
     write_page(rows)
 

@@ -52,6 +52,7 @@ def report(folder: Path, trial: str, epoch: int, value: float, candidate: dict[s
         "candidate": candidate,
     }
     line = json.dumps(event) + "\n"
+    # O_APPEND: the system puts each line behind all others.
     descriptor = os.open(folder / REPORTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(descriptor, line.encode())
     os.close(descriptor)
@@ -74,6 +75,7 @@ def ray_trial(
     name = ray.tune.get_context().get_trial_id()
     assert name is not None
     data = TrainingData(from_arrays(train), from_arrays(validation), CLASSES)
+
     for epoch, value in trial_epochs(base.replace(**candidate), data):
         report(folder, name, epoch, value, candidate)
         ray.tune.report({"validation_accuracy": value})
@@ -137,6 +139,7 @@ def optuna_worker(seed: int, folder: Path) -> None:
                     raise optuna.TrialPruned
         except DivergedError as error:
             raise optuna.TrialPruned from error
+
         return value
 
     backend = JournalFileBackend(str(folder / "optuna.log"))
@@ -157,10 +160,13 @@ def search_with_optuna(seed: int, folder: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     workers = []
     for number in range(AT_ONCE):
+        # No two workers of any search have the same seed.
         arguments = (AT_ONCE * seed + number, folder)
         workers.append(spawn.Process(target=optuna_worker, args=arguments))
+
     for worker in workers:
         worker.start()
+
     for worker in workers:
         worker.join()
 

@@ -31,7 +31,16 @@ from benchmarks.recorded_curves import (
     record,
     recorded,
 )
-from benchmarks.results import CONSOLE, IMAGES, Page, Row, machine, machine_text, write_rows
+from benchmarks.results import (
+    CONSOLE,
+    IMAGES,
+    Page,
+    Row,
+    machine,
+    machine_text,
+    percents,
+    write_rows,
+)
 from fmnist.cli import Flag, command
 from fmnist.errors import check
 from fmnist.evaluation.plots import color, figure, plain, save_figure
@@ -112,7 +121,7 @@ class TimedState(SearchState):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one simulated search went."""
+    """Result of one simulated search."""
 
     seconds: float
     epochs: int
@@ -154,6 +163,7 @@ def halving(curves: Curves, trials: int, workers: int) -> Outcome:
     alive = list(range(trials))
     now = busy_s = 0.0
     epochs = before = 0
+
     for end in ends:
         # A heap of when each worker is free.
         free_at = [now] * min(workers, len(alive))
@@ -163,11 +173,13 @@ def halving(curves: Curves, trials: int, workers: int) -> Outcome:
             heapq.heapreplace(free_at, free_at[0] + seconds)
             busy_s += seconds
             epochs += len(stage)
+
         now = max(free_at)
         before = end
         alive.sort(key=lambda number: rank(number, before), reverse=True)
         if end < BASE.epochs:
             alive = alive[: max(len(alive) // rule.reduction_factor, 1)]
+
     return Outcome(now, epochs, 1 - busy_s / (workers * now), rank(alive[0], BASE.epochs))
 
 
@@ -176,11 +188,13 @@ def largest_halving(curves: Curves, workers: int, limit_s: float) -> Outcome:
     that is."""
     low, high = 1, len(curves.share)
     while low < high:
+        # Bisection: a larger halving never ends earlier.
         middle = (low + high + 1) // 2
         if halving(curves, middle, workers).seconds <= limit_s:
             low = middle
         else:
             high = middle - 1
+
     return halving(curves, low, workers)
 
 
@@ -188,10 +202,12 @@ def scale_rows() -> list[Row]:
     """All trials of a pool, by each rule, at every scale."""
     rows: list[Row] = []
     for workers, trials in track(SCALES, "scales", console=CONSOLE):
+        # One pool for all rules, so that regret compares.
         curves = interpolate(trials, 0)
         outcomes: dict[str, Outcome] = {}
         for name in ("asha", "promotion"):
             outcomes[name] = search(RULES[name], curves, trials, workers)
+
         outcomes[HALVING] = halving(curves, trials, workers)
 
         for name, outcome in outcomes.items():
@@ -212,6 +228,7 @@ def scale_rows() -> list[Row]:
                     "decisions_per_s": decisions_per_s,
                 }
             )
+
     return rows
 
 
@@ -223,10 +240,12 @@ def budget_rows(draws: int) -> list[Row]:
         count = draws
         if workers != min(BUDGETS_MIN):
             count = max(draws // 2, 1)
+
         for minutes in budgets:
             outcomes: dict[str, list[Outcome]] = {name: [] for name in (*RULES, HALVING)}
             words = f"{workers} workers, {minutes} minutes"
             for seed in track(range(count), words, console=CONSOLE):
+                # More trials than any rule can begin in time.
                 curves = interpolate(round(40 * workers * minutes), seed)
                 trials, limit_s = len(curves.share), 60 * minutes
                 for name, rule in RULES.items():
@@ -236,6 +255,7 @@ def budget_rows(draws: int) -> list[Row]:
             case = {"workers": workers, "minutes": minutes, "searches": count}
             for name, several in outcomes.items():
                 rows.append(_budget_row(name, several, outcomes["asha"]) | case)
+
     return rows
 
 
@@ -285,6 +305,7 @@ def surrogate_search(
     play(state, clock, workers, Script(BASE.epochs, epoch_s, accuracy, START_S))
     state.close()
     best = winner(list(state.records.values()))
+
     return accuracy(best.number, BASE.epochs) if best else 0.0
 
 
@@ -314,6 +335,8 @@ def optuna_search(surrogate: Surrogate, seed: int, workers: int, limit_s: float)
 
     for worker in range(workers):
         begin(0.0, worker)
+
+    # An epoch that ends after the limit is not reported any more.
     while in_flight[0][0] <= limit_s:
         now, worker, epoch, trial, curve, epoch_s = heapq.heappop(in_flight)
         value = float(curve[epoch - 1])
@@ -326,8 +349,10 @@ def optuna_search(surrogate: Surrogate, seed: int, workers: int, limit_s: float)
         else:
             heapq.heappush(in_flight, (now + epoch_s, worker, epoch + 1, trial, curve, epoch_s))
             continue
+
         ended.append((full, value, float(curve[-1])))
         begin(now, worker)
+
     return max(ended, default=(False, 0.0, 0.0))[-1]
 
 
@@ -365,6 +390,7 @@ def searcher_rows(draws: int) -> list[Row]:
                     "surrogate_r2": round(surrogate.r2, 3),
                 }
             )
+
     return rows
 
 
@@ -380,11 +406,12 @@ def early_groups() -> dict[str, list[Row]]:
         groups["all"].append(line)
         for name in (network, candidate["optimizer"], batch):
             groups.setdefault(name, []).append(line)
+
     return groups
 
 
 def early_rows() -> list[Row]:
-    """How well a first look foretells the end: all trials, and those of one network, optimiser or
+    """Rank trials by a first look and by their end: all, and those of one network, optimiser or
     batch."""
     # Here: a second to import.
     from scipy.stats import spearmanr
@@ -410,6 +437,7 @@ def early_rows() -> list[Row]:
                     "place_of_the_best": int((values > values[best]).sum()) + 1,
                 }
             )
+
     return rows
 
 
@@ -431,6 +459,7 @@ def journal_row() -> Row:
             started = time.perf_counter()
             journal.append(event)
             seconds.append(time.perf_counter() - started)
+
     return {"table": "journal", "us_per_line": round(1e6 * statistics.median(seconds), 1)}
 
 
@@ -448,7 +477,9 @@ def draw(rows: list[Row]) -> None:
             ):
                 minutes.append(row["minutes"])
                 accuracies.append(100 * row["accuracy"])
+
         axes.plot(minutes, accuracies, "o-", color=color(number), label=name)
+
     plain(axes, x, y)
     axes.legend(frameon=False)
     save_figure(fig, IMAGES / "search_scale.png")
@@ -483,19 +514,22 @@ def add_scale(page: Page, rows: list[Row], journal_us: float) -> None:
         dealing out trials included; the journal's line, synced, is {journal_us:,.0f} µs more on
         this disk."""
     )
-    cells: list[list[str]] = []
+    shown: list[Row] = []
+
     for row in rows:
-        speed = ["", ""]
+        # Halving is no rule of ours, so its speed is not measured.
+        speed = " | "
         if row["decisions_per_s"]:
-            speed = [f"{row['us_per_report']:.1f}", f"{row['decisions_per_s']:,}"]
-        case = [f"{row['workers']:,}", f"{row['trials']:,}", row["rule"]]
-        took = [f"{row['simulated_minutes']:,.1f}", f"{row['epochs']:,}", f"{row['idle']:.1%}"]
-        cells.append([*case, *took, f"{100 * row['regret']:.2f}", *speed])
-    page.table(
+            speed = f"{row['us_per_report']:.1f} | {row['decisions_per_s']:,}"
+        shown.append(percents(row, "regret") | {"speed": speed})
+
+    page.row_table(
         "rrlrrrrrr",
         "workers | trials | rule | simulated minutes | epochs | idle | regret, points | "
         "µs per report | decisions/s",
-        cells,
+        "{workers:,} | {trials:,} | {rule} | {simulated_minutes:,.1f} | {epochs:,} | {idle:.1%} | "
+        "{regret:.2f} | {speed}",
+        shown,
     )
 
 
@@ -507,19 +541,22 @@ def add_budgets(page: Page, rows: list[Row]) -> None:
         standard error of that mean. Halving has the largest size that ends in time, which nobody
         could know beforehand."""
     )
-    cells: list[list[object]] = []
+    shown: list[Row] = []
+
     for row in rows:
+        row = percents(row, "accuracy", "tenth", "ahead_of_asha", "standard_error")
         ahead = ""
         if row["rule"] != "asha":
-            ahead = f"{100 * row['ahead_of_asha']:+.2f} ± {100 * row['standard_error']:.2f}"
-        case = [row["workers"], f"{row['minutes']:g}", row["rule"]]
-        idle = f"{max(row['idle'], 0):.1%}"
-        cells.append([*case, *_accuracy_cells(row), ahead, idle, row["searches"]])
-    page.table(
+            ahead = "{ahead_of_asha:+.2f} ± {standard_error:.2f}".format_map(row)
+        shown.append(row | {"ahead": ahead, "idle": max(row["idle"], 0)})
+
+    page.row_table(
         "rrlrrrrr",
         "workers | minutes | rule | accuracy, % | worst tenth below | ahead of asha, points | "
         "idle | searches",
-        cells,
+        "{workers} | {minutes:g} | {rule} | {accuracy:.2f} | {tenth:.2f} | {ahead} | "
+        "{idle:.1%} | {searches}",
+        shown,
     )
 
 
@@ -532,21 +569,15 @@ def add_searchers(page: Page, rows: list[Row]) -> None:
         begin at once: what a start takes is not in here. Behind ours: behind the default, tpe with
         promotion, and the standard error of that mean."""
     )
-    cells: list[list[object]] = []
-    for row in rows:
-        behind = f"{100 * row['behind_ours']:+.2f} ± {100 * row['standard_error']:.2f}"
-        case = [f"{row['minutes']:g}", row["searcher"], row["rule"]]
-        cells.append([*case, *_accuracy_cells(row), behind, row["searches"]])
-    page.table(
+    fractions = ("accuracy", "tenth", "behind_ours", "standard_error")
+    page.row_table(
         "rllrrrr",
         "minutes | searcher | rule | accuracy, % | worst tenth below | behind ours, points | "
         "searches",
-        cells,
+        "{minutes:g} | {searcher} | {rule} | {accuracy:.2f} | {tenth:.2f} | "
+        "{behind_ours:+.2f} ± {standard_error:.2f} | {searches}",
+        [percents(row, *fractions) for row in rows],
     )
-
-
-def _accuracy_cells(row: Row) -> list[str]:
-    return [f"{100 * row['accuracy']:.2f}", f"{100 * row['tenth']:.2f}"]
 
 
 def add_early(page: Page, rows: list[Row]) -> None:
@@ -565,11 +596,12 @@ def add_early(page: Page, rows: list[Row]) -> None:
         `--train.early-share` is off by default: it is for data of which a share still is many
         hundreds of steps.""",
     )
-    cells: list[list[object]] = []
-    for row in rows:
-        trials = f"{row['of']} ({row['trials']})"
-        cells.append([trials, row["look"], f"{row['spearman']:.2f}", row["place_of_the_best"]])
-    page.table("llrr", "trials | look | correlation | place of the best", cells)
+    page.row_table(
+        "llrr",
+        "trials | look | correlation | place of the best",
+        "{of} ({trials}) | {look} | {spearman:.2f} | {place_of_the_best}",
+        rows,
+    )
 
 
 def main(options: Options) -> None:

@@ -49,12 +49,14 @@ def profile_epochs(
     device = default_device()
     data = first_images(steps * config.global_batch_size)
     epochs = train_epochs(config, data, Rank(device))
+    # The best of three: the first compiles and warms up.
     speed = max(next(epochs)[0].images_per_s for _ in range(3))
 
     on_gpu = device.type == "cuda"
     kinds = [ProfilerActivity.CPU]
     if on_gpu:
         kinds.append(ProfilerActivity.CUDA)
+
     with profile(activities=kinds) as profiled:
         started = time.perf_counter()
         next(epochs)
@@ -64,6 +66,7 @@ def profile_epochs(
     for event in profiled.key_averages():
         own_us = event.self_device_time_total if on_gpu else event.self_cpu_time_total
         spent.append((event.key, own_us, event.count))
+
     spent.sort(key=lambda each: -each[1])
     return speed, seconds, spent
 
@@ -85,6 +88,7 @@ def add_section(page: Page, name: str, steps: int) -> None:
     if device.type == "cuda":
         share = total_us / 1e6 / seconds
         busy = f"Under the profiler the GPU computes for {share:.0%} of the time."
+
     page.heading(name)
     page.text(
         f"""{config.model}, {config.precision}, batch {size}{compiled}: {speed:,.0f} images/s,
@@ -95,6 +99,7 @@ def add_section(page: Page, name: str, steps: int) -> None:
     cells: list[list[str]] = []
     for operation, own_us, calls in spent[:SHOWN]:
         cells.append([f"`{operation[:90]}`", f"{own_us / total_us:.1%}", f"{calls / steps:.1f}"])
+
     page.table("lrr", "operation | share | calls a step", cells)
 
 
@@ -110,6 +115,7 @@ def main(options: Options) -> None:
     )
     for name in options.recipes:
         add_section(page, name, options.steps)
+
     if device.type == "cpu" and not (RESULTS / "profile_cuda.md").exists():
         page.not_measured({"gpu-94, small and best, into profile_cuda.md": "make gpu PART=profile"})
     page.write(f"profile_{device.type}")

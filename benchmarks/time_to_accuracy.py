@@ -64,14 +64,14 @@ OWN_EPOCHS, OWN_BATCH, OWN_LR, OWN_STEPS = 12, 128, 1e-3, 3
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a recipe is to reach."""
+    """Goal of a recipe."""
 
     accuracy: float
     """The least test accuracy of one view, mean of the seeds."""
     seconds: float = math.inf
     """The most seconds of training."""
     times: float = 0.0
-    """How many times as long report C's own way to its accuracy must take, at least."""
+    """The least time of report C's own way to its accuracy, as a multiple of the recipe's."""
 
 
 GOALS = {
@@ -138,10 +138,12 @@ def train_curve(name: str, seed: int) -> Row:
 
     test = test_images()
     model, images = result.model.to(device), test.images.to(device)
+    # Test images are read here for the first time, after the last epoch.
     plain = compute_logits(model, images).softmax(1).cpu()
     mirrored = compute_logits(model, images.flip(-1)).softmax(1).cpu()
     epochs = [report.metrics for report in result.history]
     batch = config.global_batch_size
+
     return {
         "recipe": name,
         "seed": seed,
@@ -195,9 +197,12 @@ def measure_rates(names: Sequence[str]) -> dict[str, float]:
         write_idx_files(Path(folder))
         turns = {name: recipe_turns(name) for name in names}
         turns[OWN_WAY] = own_way_turns(Path(folder))
+        # Turns follow each other, so that all see the machine equally busy.
         for _ in track(range(TURNS + 1), "rates, in turns", console=CONSOLE):
             for name, several in turns.items():
                 speeds[name].append(next(several))
+
+    # The first turn is warm-up.
     return {name: statistics.median(several[1:]) for name, several in speeds.items()}
 
 
@@ -242,15 +247,18 @@ class Seeds:
                 if (value or 0) >= mark:
                     found.append(epoch * self.epoch_s(row))
                     break
+
         return found
 
     def count(self, precision: str) -> str:
-        """How many there are, and how many were trained in another precision: 3 (2 bf16)."""
+        """Count the seeds, and those trained in another precision: 3 (2 bf16)."""
         others = Counter(row["precision"] for row in self.rows)
+        # Seeds in the precision of the rates need no note.
         del others[precision]
         notes: list[str] = []
         for other, count in sorted(others.items()):
             notes.append(other if count == len(self.rows) else f"{count} {other}")
+
         return f"{len(self.rows)} ({', '.join(notes)})" if notes else f"{len(self.rows)}"
 
 
@@ -261,6 +269,7 @@ def seeds_on(rates: Row, curves: Sequence[Row]) -> list[Seeds]:
         timed = recipe_of(row["recipe"]) in rates["rates"]
         if timed and row["device"] == rates["device"]:
             by_name.setdefault(row["recipe"], []).append(row)
+
     speeds = rates["rates"]
     return [Seeds(name, rows, speeds[recipe_of(name)]) for name, rows in by_name.items()]
 
@@ -291,6 +300,7 @@ def write_page() -> None:
     )
     for rates in read_rates().values():
         add_section(page, rates, seeds_on(rates, curves))
+
     measured = {row["recipe"] for row in curves if row["device"] == "cuda"}
     page.not_measured(
         {name: f"make gpu PART={part}" for name, part in GPU_PARTS.items() if name not in measured}
@@ -307,6 +317,7 @@ def add_section(page: Page, rates: Row, recipes: Sequence[Seeds]) -> None:
     if on_cpu:
         there = f""", {relative:.2f} times as fast as bf16's where the goals were set: *there*, a
         training needs so many times its seconds"""
+
     page.heading(rates["machine"])
     page.text(
         f"""{versions_text(rates)}. {rates["precision"]} matrix products run at
@@ -323,6 +334,7 @@ def add_section(page: Page, rates: Row, recipes: Sequence[Seeds]) -> None:
             times.append(f"{whole_s * relative:,.0f}")
         marks = [mark_cell(seeds, mark) for mark in MARKS]
         cells.append([*result_cells(seeds, rates), *times, f"{own_s / whole_s:.1f}", *marks])
+
     headings = [
         *("recipe", "parameters", "epochs", "seeds", "test, %", "mirror image too", "images/s"),
         *(["all, s", "there"] if on_cpu else ["all, s"]),
@@ -335,6 +347,7 @@ def add_section(page: Page, rates: Row, recipes: Sequence[Seeds]) -> None:
     if verdicts:
         page.text("Goals:")
         page.items(verdicts)
+
     if not on_cpu:
         page.text(
             "Apart from that, before the first epoch's end, compiling and warming up included, s:"
@@ -344,7 +357,7 @@ def add_section(page: Page, rates: Row, recipes: Sequence[Seeds]) -> None:
 
 
 def result_cells(seeds: Seeds, rates: Row) -> list[str]:
-    """What a recipe is, and what it reached."""
+    """Cells that describe a recipe and its accuracy."""
     first = seeds.rows[0]
     trained = max(len(row["accuracies"]) for row in seeds.rows)
     epochs = f"{trained}"
@@ -373,7 +386,7 @@ def mark_cell(seeds: Seeds, mark: float) -> str:
 
 
 def goal_lines(rates: Row, recipes: Sequence[Seeds]) -> Iterator[str]:
-    """Which goals were met on one machine."""
+    """Lines that say which goals were met on one machine."""
     by_name = {seeds.name: seeds for seeds in recipes}
     for name, goal in GOALS[rates["device"]].items():
         if name not in by_name:
@@ -386,9 +399,11 @@ def goal_lines(rates: Row, recipes: Sequence[Seeds]) -> Iterator[str]:
         if goal.seconds < math.inf:
             wanted.append(f"in {goal.seconds:g} s")
             found.append(f"in {seconds:,.1f} s")
+
         if goal.times:
             wanted.append(f"{goal.times:g} times as fast as report C's own way")
             found.append(f"{times:.1f} times")
+
         verdict = "met" if met else "**missed**"
         yield f"{name}, {', '.join(wanted)}: {verdict} ({', '.join(found)})"
 
@@ -446,6 +461,7 @@ def train_missing(recipes: Sequence[str], seeds: int) -> None:
     cases = [(name, seed) for seed in range(seeds) for name in recipes]
     without_curve = [name for name in recipes if RECIPES[name].config.validation_images == 0]
     cases += [(f"{name}{HELD_OUT}", 0) for name in without_curve]
+
     for name, seed in cases:
         if (device, name, seed) not in known:
             CONSOLE.rule(f"{name}, seed {seed}", align="left")
@@ -472,6 +488,7 @@ def rates_here(names: Sequence[str]) -> Row:
         "versions": machine("torch", "torchvision")["versions"],
     }
     write_json(CURVES / f"rates-{slug(here)}.json", rates)
+
     return rates
 
 

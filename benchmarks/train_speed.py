@@ -41,7 +41,7 @@ from fmnist.training.state import TrainState
 from fmnist.training.throughput import measure_speed
 
 COMMANDS = {"cpu": "python -m benchmarks.train_speed", "cuda": "make gpu PART=speed"}
-"""By device: how its speed is measured."""
+"""The command that measures a device."""
 TURN_S = 2.0
 """About how long a turn of ours lasts, in whole batches."""
 STEP_S = 1.0
@@ -70,11 +70,12 @@ class Options:
     limit_s: float = 60
     """Seconds after which a network gets no more turns."""
     global_batch_size: int = 256
-    """At most; from 16 on doubled while a step takes less than a second."""
+    """The largest batch; from 16 on it is doubled while a step takes less than a second."""
 
     def __post_init__(self) -> None:
         for name in self.models:
             one_of("models", name, MODELS)
+
         check(self.turns >= 1, f"turns={self.turns}: it must be at least 1")
         check(
             self.global_batch_size >= MIN_BATCH,
@@ -91,8 +92,10 @@ def constant_batch_speed(state: TrainState, batch: Split, steps: int) -> float:
         for optimizer in state.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+
     if batch.images.is_cuda:
         torch.cuda.synchronize()
+
     return steps * len(batch) / (time.perf_counter() - started)
 
 
@@ -131,6 +134,7 @@ def matmul_flops_per_s(precision: str, device: torch.device) -> float:
         run_product()
         _synchronise(device)
         shortest_s = min(shortest_s, time.perf_counter() - started)
+
     return 2 * PEAK_SIZE**3 / shortest_s
 
 
@@ -145,20 +149,22 @@ def choose_batch(config: TrainConfig, largest: int, rank: Rank) -> tuple[TrainCo
     size = MIN_BATCH
     config = config.replace(global_batch_size=size)
     speed = measure_speed(config, data, rank)
+
     while 2 * size <= largest and 2 * size / speed <= STEP_S:
         # Measured anew each time: small batches are slow where the weights are many.
         size *= 2
         config = config.replace(global_batch_size=size)
         speed = measure_speed(config, data, rank)
+
     return config, speed
 
 
 @dataclass
 class Turns:
-    """What the turns of one network gave."""
+    """Measurements of one network, turn by turn."""
 
     images_per_s: dict[str, list[float]]
-    """By way: ours, bound, reports, lightning."""
+    """Speeds by way: ours, bound, reports, lightning."""
     memory_mb: list[float]
 
 
@@ -186,15 +192,18 @@ def take_turns(
         speeds["ours"].append(metrics.images_per_s)
         speeds["bound"].append(constant_batch_speed(bound, batch, steps))
         turns.memory_mb.append(psutil.Process().memory_info().rss / 2**20)
+        # The reports train in fp32 only.
         if config.precision == "fp32":
             plain = SGD(usual.network.parameters(), LR)
             speed = plain_loop_speed(usual.network, plain, loader, few, device)
             speeds["reports"].append(speed)
+
         speeds["lightning"].append(lightning_speed(usual, loader, few, config.precision, LR))
 
         enough = len(speeds["ours"]) > MIN_TURNS
         if enough and time.perf_counter() - started > options.limit_s:
             break
+
     return turns
 
 
@@ -204,6 +213,7 @@ def measure(config: TrainConfig, folder: Path, options: Options) -> Row:
     config, speed = choose_batch(config, options.global_batch_size, Rank(device))
     size = config.global_batch_size
     steps = min(max(round(TURN_S * speed / size), 1), len(train_images()) // size)
+    # A network of its own: the constant batch would spoil ours.
     bound = start_training(config, first_images(steps * size), device)
     data = first_images(size)
     batch = Split(data.train.images.to(device), data.train.labels.to(device))
@@ -220,13 +230,16 @@ def measure(config: TrainConfig, folder: Path, options: Options) -> Row:
         "batch": size,
         "turns": len(ours),
     }
+
     for way, speeds in turns.images_per_s.items():
         if speeds:
             row[f"{way}_images_per_s"] = round(statistics.median(speeds[1:]))
+
     for way, speeds in turns.images_per_s.items():
         if speeds and way != "ours":
             ratios = [mine / other for mine, other in zip(ours, speeds[1:], strict=True)]
             row[f"{way}_ratio"] = round(statistics.median(ratios), 3)
+
     return row | {
         "mflop_per_image": round(flops / 1e6, 2),
         "peak_gflops": round(peak / 1e9, 1),
@@ -256,11 +269,13 @@ def write_page() -> None:
         )
     )
     page.text("Ours flips and shifts its images, the others only normalise theirs.")
+
     for device, measured_by in COMMANDS.items():
         rows = read_rows(f"speed_{device}")
         if not rows:
             page.not_measured({"images/s of every network": measured_by}, device)
             continue
+
         reports = {
             row["model"]: row["reports_images_per_s"]
             for row in rows
@@ -269,6 +284,7 @@ def write_page() -> None:
         add_table(page, rows, reports)
         if device == "cpu":
             add_verdicts(page, rows, reports)
+
     page.write("speed")
 
 
@@ -280,23 +296,22 @@ def add_table(page: Page, rows: Sequence[Row], reports: Mapping[str, float]) -> 
     """
     page.heading(rows[0]["machine"])
     page.text(f"{versions_text(rows[0])}.")
-    cells: list[list[object]] = []
+    shown: list[Row] = []
     for row in rows:
-        plain = ["–", "–"]
+        plain = "– | –"
         if row["model"] in reports:
             speed = reports[row["model"]]
-            plain = [f"{speed:,}", f"{row['ours_images_per_s'] / speed:.1f}"]
-        lightning = [f"{row['lightning_images_per_s']:,}", f"{row['lightning_ratio']:.1f}"]
-        peak = f"{row['peak_share']:.0%} of {row['peak_gflops']:,.0f} GFLOP/s"
-        memory = [f"{row['memory_mb']:,}", f"{row['memory_growth_mb']:+,}"]
-        network = [row["model"], f"{row['parameters']:,}", row["precision"], row["batch"]]
-        ours = [f"{row['ours_images_per_s']:,}", f"{row['bound_ratio']:.3f}"]
-        cells.append([*network, *ours, *plain, *lightning, peak, *memory])
-    page.table(
+            plain = f"{speed:,} | {row['ours_images_per_s'] / speed:.1f}"
+        shown.append(row | {"reports": plain})
+
+    page.row_table(
         "lrlrrrrrrrrrr",
         "network | parameters | precision | batch | images/s | of bound | reports' way | × | "
         "Lightning | × | peak | MB | grows",
-        cells,
+        "{model} | {parameters:,} | {precision} | {batch} | {ours_images_per_s:,} | "
+        "{bound_ratio:.3f} | {reports} | {lightning_images_per_s:,} | {lightning_ratio:.1f} | "
+        "{peak_share:.0%} of {peak_gflops:,.0f} GFLOP/s | {memory_mb:,} | {memory_growth_mb:+,}",
+        shown,
     )
 
 
@@ -306,10 +321,12 @@ def add_verdicts(page: Page, rows: Sequence[Row], reports: Mapping[str, float]) 
     bounds = {f"{row['model']} in {row['precision']}": row["bound_ratio"] for row in rows}
     times: dict[str, float] = {}
     large: dict[str, float] = {}
+
     for name, speed in reports.items():
         times[name] = fastest[name]["ours_images_per_s"] / speed
         if fastest[name]["parameters"] > LARGE:
             large[name] = times[name]
+
     lenet = {name: ratio for name, ratio in times.items() if name == "lenet"}
     lightning = {name: row["lightning_ratio"] for name, row in fastest.items() if name == "lenet"}
 
@@ -320,11 +337,13 @@ def add_verdicts(page: Page, rows: Sequence[Row], reports: Mapping[str, float]) 
         (3, "times Lightning on LeNet", lightning, 1),
     ]
     lines: list[str] = []
+
     for least, what, ratios, digits in goals:
         below = [f"{name} {ratio:.{digits}f}" for name, ratio in ratios.items() if ratio < least]
         verdict = f"**missed** by {', '.join(below)}" if below else "met"
         if ratios:
             lines.append(f"at least {least:g} {what}: {verdict}")
+
     page.text("Goals, in the faster precision unless one is named:")
     page.items(lines)
     page.text("Where LeNet's time goes: [profile_cpu.md](profile_cpu.md), e-lenet-0.05.")
@@ -345,6 +364,7 @@ def main(options: Options) -> None:
             row = measure(config, Path(folder), options)
             rows.add(row | machine("torch", "torchvision"))
             CONSOLE.print(f"{name}, {precision}: {row['ours_images_per_s']:,} images/s")
+
     write_page()
 
 

@@ -42,6 +42,7 @@ def usual_loader(folder: Path, batch: int) -> Any:
     normalise = transforms.Normalize((0.2860,), (0.3530,))
     each = transforms.Compose([transforms.ToTensor(), normalise])
     data = FashionMNIST(str(folder), train=True, transform=each)
+
     return DataLoader(
         data, batch, shuffle=True, num_workers=WORKERS, drop_last=True, persistent_workers=False
     )
@@ -55,6 +56,7 @@ def plain_loop_speed(
     started = 0.0
     seen = 0
     for number, (images, labels) in enumerate(islice(loader, WARM_UP + steps)):
+        # The clock starts after the warm-up.
         if number == WARM_UP:
             started = time.perf_counter()
         images, labels = images.to(device), labels.to(device)
@@ -65,12 +67,14 @@ def plain_loop_speed(
         loss.item()  # The reports sum it up, so they wait for it at each step.
         if number >= WARM_UP:
             seen += len(labels)
+
     return seen / (time.perf_counter() - started)
 
 
 def lightning_speed(model: Classifier, loader: Any, steps: int, precision: str, lr: float) -> float:
     """Images/s of Lightning's Trainer over the loader, with neither logger nor progress bar nor
     checkpoints."""
+    # Else a warning whenever the loader forks.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import pytorch_lightning as pl  # Here: seconds to import.
 
@@ -107,5 +111,6 @@ def lightning_speed(model: Classifier, loader: Any, steps: int, precision: str, 
             enable_model_summary=False,
         )
         trainer.fit(Module(), loader)
+
     seconds = times[-1] - times[WARM_UP - 1]
     return loader.batch_size * (len(times) - WARM_UP) / seconds

@@ -20,7 +20,7 @@ import torch
 from rich.progress import Progress
 
 from benchmarks.images import info, split_data, test_images
-from benchmarks.results import CONSOLE, IMAGES, Page, Row, Rows, machine, versions_text
+from benchmarks.results import CONSOLE, IMAGES, Page, Row, Rows, machine, percents, versions_text
 from export.bundle.integrity import VerificationError, check_bundle
 from export.bundle.layout import MODEL, variant_file
 from export.bundle.parity import verify
@@ -77,13 +77,17 @@ BY_RECIPE = {
     "vgg_like": "c-vgg",
     "vgg_like_weighted": "c-vgg-weighted",
 }
-"""How a network is trained; those that are not here as TrainConfig has it."""
+"""Recipe that trains a network; the others are trained by TrainConfig's defaults."""
+SUMMARY = (
+    "{name}: {verified_images:,} images differ by at most {max_abs_diff:.1e}, "
+    "accuracy {accuracy:.2%}, {onnxruntime_us:,.0f} µs; {nodes_before} → {nodes} nodes"
+)
 WIDTHS = ((8, 16, 32), (16, 32, 64), (48, 128, 256))
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is exported: a network, or several as one."""
+    """A network that is exported, or several as one."""
 
     config: TrainConfig
     seeds: tuple[int, ...] = (0,)
@@ -102,6 +106,7 @@ def entries() -> dict[str, Entry]:
     found["airnet"] = Entry(airnet)
     for widths in WIDTHS:
         found[f"airnet {'-'.join(map(str, widths))}"] = Entry(airnet.replace(widths=widths))
+
     found["airnet flips"] = Entry(airnet, flips=True)
     found["airnet ensemble of 3"] = Entry(airnet, seeds=(0, 1, 2))
     return found
@@ -141,6 +146,7 @@ def fitting(config: TrainConfig, minutes: float) -> tuple[TrainConfig, TrainingD
         epochs = min(images // full, config.epochs)
         return whole.replace(epochs=epochs), data, epochs
 
+    # So small a batch that there are FEWEST_STEPS of them.
     batch = max(min(config.global_batch_size, images // FEWEST_STEPS), 4)
     smaller = config.replace(
         global_batch_size=batch,
@@ -149,6 +155,7 @@ def fitting(config: TrainConfig, minutes: float) -> tuple[TrainConfig, TrainingD
         epochs=1,
     )
     whole, data = split_data(smaller)
+
     return whole, data, len(data.train) / full
 
 
@@ -189,6 +196,7 @@ def verify_bundle(
         variants = [dataclasses.replace(variants[0], model=None, why=first_line(error))]
         write_bundle(folder, bundled, variants)
         found = verify(folder, check_bundle(folder, "cpu"), bundled.members, test, "cpu")
+
     return found, variants
 
 
@@ -200,18 +208,21 @@ def measure_entry(name: str, entry: Entry, minutes: float) -> Row:
     train_s = time.perf_counter() - started
     members = [checkpoint for checkpoint, _ in trained]
 
+    # Members of an ensemble have the same split.
     golden, calibration, judge = samples(members[0], NOT_NAMED)
     speed = images_per_s(members, entry.flips)
     test = take_at_most(test_images(), speed * VERIFY_S)
     judge = take_at_most(judge, speed * JUDGE_S)
     raw, model = exported(members, entry.flips), to_onnx(members, entry.flips)
     variants = list(try_variants(model, judge, calibration, ("int8",), "cpu"))
+
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         bundled = Bundled(model, members, [name] * len(members), entry.flips, golden)
         found, variants = verify_bundle(folder, bundled, variants, test)
         times_us = time_graphs(folder, members, entry.flips, variants)
         size = (folder / MODEL).stat().st_size
+
     return {
         "name": name,
         "parameters": sum(count_parameters(member.model) for member in members),
@@ -238,12 +249,14 @@ def time_graphs(
 ) -> dict[str, float]:
     """Median microseconds of one image on one thread, as fields of a row."""
     threads = torch.get_num_threads()
+    # One thread for PyTorch too, as for ONNX Runtime.
     torch.set_num_threads(1)
     choice = SessionChoice()
     calls: dict[str, Predict] = {
         "pytorch_us": pytorch(averaged(members, flips), "cpu"),
         "onnxruntime_us": on_cpu(folder / MODEL, choice)(1),
     }
+
     for variant in variants:
         if variant.model:
             graph = folder / variant_file(variant.name)
@@ -253,6 +266,7 @@ def time_graphs(
     pixels = np.random.default_rng(0).integers(0, 256, (1, *shape), np.uint8)
     found = measure(calls, pixels, TIMED_S)
     torch.set_num_threads(threads)
+
     return {name: round(1e6 * percentile(found[name].times, 50), 1) for name in calls}
 
 
@@ -263,6 +277,7 @@ def draw(rows: Sequence[Row]) -> None:
         if row["int8_accuracy"] is not None:
             latency_us = row["onnxruntime_int8_us"]
             points.append(Shipped(row["name"], "int8", latency_us, row["int8_accuracy"]))
+
     plot_pareto(points, "one CPU thread", IMAGES / "pareto.png")
 
 
@@ -282,11 +297,14 @@ def write_page(rows: Sequence[Row]) -> None:
         (`export/graph/fusing.py`)."""
     )
     page.image("Accuracy against latency", "pareto.png")
-    page.table(
+    page.row_table(
         "lrrrrrrrrrrrr",
         "network | parameters | epochs | verified | differ by | test, % | int8, % | PyTorch, µs | "
         "ONNX | × | int8 | nodes | kB",
-        [row_cells(row) for row in sorted(rows, key=lambda row: row["onnxruntime_us"])],
+        "{name} | {parameters:,} | {epochs:g} | {verified_images:,} | {max_abs_diff:.1e} | "
+        "{accuracy:.2f} | {int8} | {pytorch_us:,.0f} | {onnxruntime_us:,.0f} | {ratio:.1f} | "
+        "{int8_us} | {nodes_before} → {nodes} | {kb_before:,.0f} → {kb:,.0f}",
+        [with_words(row) for row in sorted(rows, key=lambda row: row["onnxruntime_us"])],
     )
     known = {row["name"] for row in rows}
     missing = [name for name in ENTRIES if name not in known]
@@ -296,37 +314,24 @@ def write_page(rows: Sequence[Row]) -> None:
     if reasons:
         page.text("Why there is no int8:")
         page.items(f"{name}: {reason}." for name, reason in reasons.items())
+
     page.write("zoo")
 
 
-def row_cells(row: Row) -> list[str]:
-    int8, int8_us = "–", "–"
+def with_words(row: Row) -> Row:
+    """The row with what its line in the table shows."""
+    words: Row = {
+        "int8": "–",
+        "int8_us": "–",
+        "ratio": row["pytorch_us"] / row["onnxruntime_us"],
+        "kb_before": row["bytes_before"] / 1000,
+        "kb": row["bytes"] / 1000,
+    }
     if row["int8_accuracy"] is not None:
-        int8 = f"{100 * row['int8_accuracy']:.2f}"
-        int8_us = f"{row['onnxruntime_int8_us']:,.0f}"
-    return [
-        row["name"],
-        f"{row['parameters']:,}",
-        f"{row['epochs']:g}",
-        f"{row['verified_images']:,}",
-        f"{row['max_abs_diff']:.1e}",
-        f"{100 * row['accuracy']:.2f}",
-        int8,
-        f"{row['pytorch_us']:,.0f}",
-        f"{row['onnxruntime_us']:,.0f}",
-        f"{row['pytorch_us'] / row['onnxruntime_us']:.1f}",
-        int8_us,
-        f"{row['nodes_before']} → {row['nodes']}",
-        f"{row['bytes_before'] / 1000:,.0f} → {row['bytes'] / 1000:,.0f}",
-    ]
+        words["int8"] = f"{100 * row['int8_accuracy']:.2f}"
+        words["int8_us"] = f"{row['onnxruntime_int8_us']:,.0f}"
 
-
-def summary(row: Row) -> str:
-    return (
-        f"{row['name']}: {row['verified_images']:,} images differ by at most "
-        f"{row['max_abs_diff']:.1e}, accuracy {row['accuracy']:.2%}, "
-        f"{row['onnxruntime_us']:,.0f} µs; {row['nodes_before']} → {row['nodes']} nodes"
-    )
+    return percents(row, "accuracy") | words
 
 
 def main(options: Options) -> int:
@@ -352,16 +357,19 @@ def main(options: Options) -> int:
                 failed.append(name)
                 CONSOLE.print(f"{name}: {type(error).__name__}: {error}", markup=False)
                 continue
-            CONSOLE.print(summary(row))
+
+            CONSOLE.print(SUMMARY.format_map(row))
             if not options.verify_only:
                 rows.add(row | where)
 
     if failed:
         CONSOLE.print(f"not verified: {', '.join(failed)}")
         return 1
+
     if not options.verify_only:
         draw(rows.rows)
         write_page(rows.rows)
+
     return 0
 
 

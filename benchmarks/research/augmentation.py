@@ -92,6 +92,7 @@ class Mixup:
     def take(self, table: ImageTable, index: Tensor) -> Tensor:
         batches = self.drawn.take(table, index).split(self.batch)
         self.kept = [self._draw_share() for _ in batches]
+        # The loop asks for several batches at once; each is mixed within itself.
         mixed = [self._mix(images, kept) for images, kept in zip(batches, self.kept, strict=True)]
         return torch.cat(mixed).round().byte()
 

@@ -45,6 +45,7 @@ class Distillation:
         if self.teacher is None:
             with patch.object(fmnist.training.loop, "start_training", start_training):
                 self.teacher = self._trained_teacher(data, device)
+
         state = start_training(config, data, device)
         # A compiled student leaves its graph for the hook.
         hook: Any = torch.compiler.disable(self._teach)
@@ -59,11 +60,13 @@ class Distillation:
         if path.exists():
             state.load_state_dict(load_state(path))
 
+        # The teacher is not selected by the validation images.
         own = TrainingData(data.train, None, data.classes)
         known = state.state_dict()
         for _, trained in train_epochs(state.config, own, Rank(device), resume=known):
             save_state(path, trained.state_dict())
             state = trained
+
         return state.model.eval()
 
     def _teach(self, student: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
@@ -79,4 +82,5 @@ class Distillation:
         # The gradient of T² KL(teacher, student), whose mean over the batch is the loss.
         divergence = TEMPERATURE * (own - target) / len(logits)
         logits.register_hook(lambda gradient: SHARE * divergence + (1 - SHARE) * gradient)
+
         return logits

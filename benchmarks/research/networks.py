@@ -140,11 +140,13 @@ def _start_whitened(config: TrainConfig, data: TrainingData, device: torch.devic
     normalised = (images.to(device) - mean.to(device)) / deviation.to(device)
 
     patches = F.unfold(normalised, 3).transpose(1, 2).flatten(0, 1)
+    # Eigenvectors of the patches' covariance, whose eigenvalues are the variances.
     values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
     filters = (vectors / (values + 1e-2).sqrt()).T.reshape(-1, 1, 3, 3)
     stem = cast(nn.Conv2d, cast(AirNet, state.trained.network).stem[0])
     with torch.no_grad():
         stem.weight.copy_(torch.cat((filters, -filters)))
+
     return state
 
 

@@ -50,15 +50,18 @@ class MomentumSAM(SGD):
         parameters: list[Tensor] = []
         for group in self.param_groups:
             parameters += group["params"]
+
         for parameter in parameters:
             uphill = self.state[parameter].pop("uphill", None)
             if uphill is not None:
+                # Down again, to where the gradient's step starts.
                 parameter.sub_(uphill)
 
         super().step()
         momenta = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
         radius = SAM_RADIUS * self.param_groups[0]["lr"] / self.defaults["lr"]
         length = torch.stack([momentum.norm() for momentum in momenta]).norm().clamp(min=1e-12)
+
         for parameter, momentum in zip(parameters, momenta, strict=True):
             uphill = momentum * (radius / length)
             self.state[parameter]["uphill"] = uphill
