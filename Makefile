@@ -44,22 +44,21 @@ test-shaken: $(READY_DEV)
 gpu-cluster: $(READY_DEV)
 	$(PY) -m benchmarks.gpu
 
-# Speed and accuracy where there is a GPU, in parts that add up in docs/results: make gpu PART=1. Each goes on where it stopped, and
-# stops after eight minutes. Needs no Ray; PY=python3 takes a Python that has what they import (part 7: pytorch-lightning too).
-PART ?= 1
-GPU_1 := time_to_accuracy --recipes gpu-94 gpu-95 --seeds 5
-GPU_2 := time_to_accuracy --recipes small --seeds 1
-GPU_3 := time_to_accuracy --recipes small --seeds 3
-GPU_4 := time_to_accuracy --recipes best --seeds 1
-GPU_5 := time_to_accuracy --recipes best --seeds 3
-GPU_6 := time_to_accuracy --recipes best --seeds 5
-GPU_7 := train_speed
-GPU_8 := memory
-GPU_9 := step_profile --recipes gpu-94 small best
-GPU_10 := ablation --base small --levers --seeds 1
-GPU_11 := ablation --base small --levers "distilled from best" --seeds 1
+# Speed and accuracy where there is a GPU, in parts that add up in docs/results: make gpu PART=time-to-94. Each part resumes where it
+# stopped, and stops after eight minutes. Needs no Ray; PY=python3 takes a Python that has what the parts import (speed:
+# pytorch-lightning too). SEEDS=1 for a first look.
+PART ?= time-to-94
+GPU_PARTS := time-to-94 small best speed memory profile ablation distillation
+GPU_time-to-94 := time_to_accuracy --recipes gpu-94 gpu-95 --seeds $(or $(SEEDS),5)
+GPU_small := time_to_accuracy --recipes small --seeds $(or $(SEEDS),3)
+GPU_best := time_to_accuracy --recipes best --seeds $(or $(SEEDS),5)
+GPU_speed := train_speed
+GPU_memory := memory
+GPU_profile := step_profile --recipes gpu-94 small best
+GPU_ablation := ablation --base small --techniques --seeds 1
+GPU_distillation := ablation --base small --techniques "distilled from best" --seeds 1
 gpu: $(if $(filter $(VENV)/%,$(PY)),$(READY_DEV))
-	$(if $(GPU_$(PART)),,$(error PART=$(PART): it must be from 1 to 11))
+	$(if $(filter $(GPU_PARTS),$(PART)),,$(error PART=$(PART): it must be one of $(GPU_PARTS)))
 	timeout --foreground --signal INT 480 $(PY) -m benchmarks.$(GPU_$(PART)) || { [ $$? = 124 ] && \
 		echo "eight minutes are over; what was measured is kept, and make gpu PART=$(PART) goes on"; }
 
