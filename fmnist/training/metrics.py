@@ -120,16 +120,17 @@ class TrainingFailed:
         return f"{kind}: {self.reason}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat, with the keys that Ray Tune and Ray Train expect of every report."""
+        """Flat, since Ray Tune flattens what it hands on, and with the keys of every report."""
         return {
             "epoch": self.epochs,
             "validation_accuracy": WORST_ACCURACY,
-            "failed": asdict(self),
+            "failed": self.reason,
+            "diverged": self.diverged,
         }
 
 
 def parse_report(values: dict[str, Any]) -> EpochReport | TrainingFailed:
     """The message in a dict that a trial reported; Ray adds keys of its own."""
     if "failed" in values:
-        return TrainingFailed(**values["failed"])
+        return TrainingFailed(values["epoch"], values["failed"], values["diverged"])
     return EpochReport.from_dict(values)

@@ -28,7 +28,8 @@ ALONE = dataclasses.replace(METRICS, validation_loss=None, validation_accuracy=N
 
 
 def sent(values: dict[str, object]) -> dict[str, object]:
-    """What arrives of a dict that travels as JSON."""
+    """What arrives of a dict that travels as JSON, and that Ray Tune flattens."""
+    assert not any(isinstance(value, dict | list | tuple) for value in values.values())
     return json.loads(json.dumps(values))
 
 
