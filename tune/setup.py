@@ -22,7 +22,7 @@ from fmnist.runs.run_folder import CONFIG, find_run, saved_config
 from fmnist.training.checkpoint import describe, open_data
 from tune.journal import JOURNAL, TRIALS, Journal, read_events
 from tune.planning.plan import Machine, Plan, make_plan, plan_lines
-from tune.planning.probe import measure, network_of, pack
+from tune.planning.probe import measure, pack
 from tune.presets import SearchConfig
 from tune.searchers import build_searcher
 from tune.searchers.sobol import candidates
@@ -115,10 +115,10 @@ def _space_of(search: SearchConfig, known: dict[str, Any]) -> Space:
 
 def _check_networks(base: TrainConfig, drawn: list[Candidate], info: DataInfo) -> None:
     """Build each network of the space once: one that cannot be is told before anything starts."""
-    networks: dict[Any, TrainConfig] = {}
+    networks: dict[str, TrainConfig] = {}
     for candidate in drawn:
         config = base.replace(**candidate)
-        networks.setdefault(network_of(config), config)
+        networks.setdefault(config.network_name, config)
     for config in networks.values():
         build_model(config, info.problem)
 
@@ -299,9 +299,9 @@ class SearchSetup:
 
 def _one_per_network(configs: list[TrainConfig]) -> list[TrainConfig]:
     """The last config of each network, of the first few networks."""
-    networks: dict[Any, TrainConfig] = {}
+    networks: dict[str, TrainConfig] = {}
     for config in configs:
-        networks[network_of(config)] = config
+        networks[config.network_name] = config
     return list(networks.values())[:MEASURED_NETWORKS]
 
 

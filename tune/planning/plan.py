@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cluster.placement import Resources
 from fmnist.cli import plural
 from fmnist.config import TrainConfig
-from tune.planning.probe import TRIAL_START_S, Network, Speeds, speed_of
+from tune.planning.probe import TRIAL_START_S, Speeds, speed_of
 from tune.planning.simulate import Clock, Played, Script, play
 from tune.presets import SearchConfig
 from tune.space import Candidate
@@ -74,7 +74,7 @@ class Plan:
     expected_epochs: float
     search_s: float
     retrain_s: float
-    speeds: dict[Network, float]
+    speeds: dict[str, float]
     """Images/s of a trial of each network, while as many trials run beside it as will."""
 
     @property
@@ -209,7 +209,7 @@ def plan_lines(
 
     lines += _labelled("images/s", "of a trial, measured on a few batches:")
     for network, speed in sorted(plan.speeds.items()):
-        lines += _labelled("", f"{network_name(network)} {speed:,.0f}")
+        lines += _labelled("", f"{network} {speed:,.0f}")
 
     search = f"search {plan.search_s / 60:.1f}"
     if time_budget_min:
@@ -236,8 +236,3 @@ def _labelled(label: str, text: str) -> list[str]:
         subsequent_indent=" " * LABEL_COLUMNS,
         break_on_hyphens=False,  # "16-32-64" are a network's widths.
     )
-
-
-def network_name(network: Network) -> str:
-    model, widths = network
-    return f"{model} {'-'.join(map(str, widths))}".strip()

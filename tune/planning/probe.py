@@ -34,17 +34,14 @@ USABLE_MEMORY = 0.95
 MOST_TRIALS = 16
 """On one GPU: more trials only wait for one another."""
 
-Network = tuple[str, tuple[int, ...]]
-"""Model and widths."""
-
 
 @dataclass(frozen=True, slots=True)
 class Speeds:
     """The speeds that were measured."""
 
-    trial: dict[Network, float]
+    trial: dict[str, float]
     """Images/s of one of several trials that run at once."""
-    alone: dict[Network, float]
+    alone: dict[str, float]
     """Images/s of one worker with all that a worker of the winner's training gets."""
     start_s: float
     """Seconds from asking for a process to its first work."""
@@ -150,8 +147,8 @@ def measure(
     bench = _Bench(ray.put(to_arrays(few)), data.classes)
     asked = time.time()
     start_s = 0.0
-    measured: dict[Network, float] = {}
-    measured_configs: dict[Network, TrainConfig] = {}
+    measured: dict[str, float] = {}
+    measured_configs: dict[str, TrainConfig] = {}
     for config in configs:
         sample = bench.run(config, share, processes)
         if sample is None:
@@ -160,8 +157,8 @@ def measure(
         # Only the first waits for new processes; Ray keeps them for the others.
         if not measured:
             start_s = sample.began - asked
-        measured[network_of(config)] = sample.images_per_s
-        measured_configs[network_of(config)] = config
+        measured[config.network_name] = sample.images_per_s
+        measured_configs[config.network_name] = config
 
     check(
         bool(measured),
@@ -221,10 +218,6 @@ def gpu_share(peak: int, total: int) -> float:
     return math.floor(1e4 / trials) / 1e4
 
 
-def speed_of(speeds: dict[Network, float], config: TrainConfig) -> float:
+def speed_of(speeds: dict[str, float], config: TrainConfig) -> float:
     """Return the speed of the config's network, or the median if it was not measured."""
-    return speeds.get(network_of(config)) or statistics.median(speeds.values())
-
-
-def network_of(config: TrainConfig) -> Network:
-    return config.model, config.widths
+    return speeds.get(config.network_name) or statistics.median(speeds.values())

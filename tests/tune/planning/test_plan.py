@@ -44,8 +44,8 @@ def plan_of(search: SearchConfig, trials: int) -> Plan:
         configs.append(search.train.replace(model=model))
 
     speeds = Speeds(
-        trial={("airnet", ()): 1000.0, ("lenet", ()): 10000.0},
-        alone={("airnet", ()): 2000.0, ("lenet", ()): 15000.0},
+        trial={"airnet": 1000.0, "lenet": 10000.0},
+        alone={"airnet": 2000.0, "lenet": 15000.0},
         start_s=5.0,
     )
     return make_plan(search, configs, 10_000, 60_000, speeds, Machine(RESOURCES, 4, 1))
@@ -116,7 +116,7 @@ def test_every_line_is_whole_at_80_columns() -> None:
         expected_epochs=123_456_789.0,
         search_s=6e7,
         retrain_s=3e7,
-        speeds={("resnet18_imagenet", (64, 128, 256, 512)): 1234.5, ("lenet", ()): 10.0},
+        speeds={"resnet18_imagenet 64-128-256-512": 1234.5, "lenet": 10.0},
     )
     resources = Resources((64,) * 1000, gpus=8000, gpus_to_come=4000)
     lines = plan_lines(plan, resources, 123.45, 1e6)

@@ -3,7 +3,7 @@
 import pytest
 
 from fmnist.config import TrainConfig
-from tune.planning.probe import MOST_TRIALS, Speeds, gpu_share, network_of, speed_of
+from tune.planning.probe import MOST_TRIALS, Speeds, gpu_share, speed_of
 
 
 @pytest.mark.parametrize(
@@ -28,19 +28,18 @@ def test_trials_are_packed_by_memory(peak_gb: float, total_gb: float, trials: in
 
 
 def test_a_network_that_was_not_measured_has_the_median_speed() -> None:
-    speeds = {("airnet", (8,)): 100.0, ("lenet", ()): 400.0, ("mycnn", ()): 300.0}
+    speeds = {"airnet 8": 100.0, "lenet": 400.0, "mycnn": 300.0}
 
-    assert network_of(TrainConfig(model="airnet", widths=(8,))) == ("airnet", (8,))
     assert speed_of(speeds, TrainConfig(model="lenet")) == 400.0
     assert speed_of(speeds, TrainConfig(model="resnet18")) == 300.0
 
 
 @pytest.mark.parametrize(("cpus", "job_start_s"), [(1, 40.0), (3, 15.0), (8, 5.0), (0, 40.0)])
 def test_trials_that_are_ddp_jobs_share_the_work(cpus: int, job_start_s: float) -> None:
-    one = Speeds(trial={("lenet", ()): 100.0}, alone={("lenet", ()): 150.0}, start_s=5.0)
+    one = Speeds(trial={"lenet": 100.0}, alone={"lenet": 150.0}, start_s=5.0)
     several = one.shared_by(workers=2, cpus=cpus)
 
-    assert several.trial == {("lenet", ()): 200.0}
+    assert several.trial == {"lenet": 200.0}
     assert several.alone == one.alone
     assert several.start_s == 5.0
     assert several.trial_start_s == job_start_s
