@@ -86,7 +86,9 @@ def lightning_speed(model: Classifier, loader: Any, steps: int, precision: str, 
             super().__init__()
             self.network = model.network
 
-        def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        def training_step(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, batch: tuple[Tensor, Tensor], batch_idx: int
+        ) -> Tensor:
             images, labels = batch
             return F.cross_entropy(self.network(images), labels)
 

@@ -27,7 +27,9 @@ class Lookahead(SGD):
     steps = 0
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def step(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, closure: None = None
+    ) -> None:
         super().step()
         self.steps += 1
         for group in self.param_groups:
@@ -46,7 +48,9 @@ class MomentumSAM(SGD):
     """
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def step(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, closure: None = None
+    ) -> None:
         parameters: list[Tensor] = []
         for group in self.param_groups:
             parameters += group["params"]

@@ -409,10 +409,10 @@ def test_mirroring_goes_on_by_itself(s3: S3, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, "MIRROR_EVERY_S", 0.01)
     storage, run = open_storage(s3.place), Path("runs/a")
     fill(run)
+    expected = ["a/config.json", "a/search/journal.jsonl", "a/search/trials.jsonl"]
     with storage.mirrored(run, print):
-        wait_until(
-            lambda: keys(s3) == ["a/config.json", "a/search/journal.jsonl", "a/search/trials.jsonl"]
-        )
+        wait_until(lambda: keys(s3) == expected)
+        assert keys(s3) == expected  # while inside: nobody asked for a copy
 
 
 def test_what_failed_is_told_once_and_copied_in_the_end(

@@ -157,7 +157,7 @@ class RegisteringFinder(importlib.abc.MetaPathFinder):
             execute(module)
             register(module)
 
-        spec.loader.exec_module = execute_and_register  # pyright: ignore[reportAttributeAccessIssue]
+        setattr(spec.loader, "exec_module", execute_and_register)  # noqa: B010
         return spec
 
 

@@ -123,7 +123,8 @@ def test_images_too_small_are_told(name: str, size: int) -> None:
 
 def test_dropout_is_the_networks_own_unless_given() -> None:
     def rates(**changes: float) -> set[float]:
-        model = build_model(TrainConfig(model="vgg_like", **changes), Problem(10))  # pyright: ignore[reportArgumentType]
+        config = TrainConfig(model="vgg_like").replace(**changes)
+        model = build_model(config, Problem(10))
         return {module.p for module in model.modules() if isinstance(module, nn.Dropout)}
 
     assert rates() == {0.25}

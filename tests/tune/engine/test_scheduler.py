@@ -45,7 +45,8 @@ def running() -> tuple[SearchState, FakeTrial]:
 def report(state: SearchState, trial: FakeTrial, values: dict[str, Any]) -> str:
     """Send a report as Ray Tune does: flattened, with keys of its own."""
     arrived = flatten_dict(values | {"trial_id": "0", "config": {"trial": trial.config}})
-    return Decider(state).on_trial_result(None, trial, arrived)  # pyright: ignore[reportArgumentType]
+    decider: Any = Decider(state)
+    return decider.on_trial_result(None, trial, arrived)
 
 
 def test_an_epoch_is_recorded_and_the_trial_continues(
