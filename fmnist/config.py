@@ -58,20 +58,21 @@ class Problem:
     classes: int
     channels: int = 1
     """1 for gray images, (B, H, W); 3 for colour, (B, 3, H, W)."""
-    size: int = 28
-    """Height and width in pixels."""
+    height: int = 28
+    width: int = 28
 
     def __post_init__(self) -> None:
         check(2 <= self.classes <= LARGEST, f"classes={self.classes}: 2 to {LARGEST:,}")
         check(self.channels in (1, 3), f"channels={self.channels}: 1 (gray) or 3 (colour)")
-        check(1 <= self.size <= LARGEST, f"size={self.size}: 1 to {LARGEST:,} pixels")
+        for name, side in (("height", self.height), ("width", self.width)):
+            check(1 <= side <= LARGEST, f"{name}={side}: 1 to {LARGEST:,} pixels")
 
     @property
     def image_shape(self) -> tuple[int, ...]:
         """Shape of one image's pixels: (H, W), or (3, H, W)."""
         if self.channels == 1:
-            return (self.size, self.size)
-        return (self.channels, self.size, self.size)
+            return (self.height, self.width)
+        return (self.channels, self.height, self.width)
 
 
 def topic(name: str, default: Any) -> Any:

@@ -1,5 +1,6 @@
 """Load, verify and split a data set."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,50 +17,84 @@ from fmnist.data.formats import (
     LABELS_FILE,
     PARTS,
     SHA256,
+    SPLITS,
+    SUMMARY_FILE,
     SUMS_FILE,
     find_files,
     hash_content,
+    hash_file,
+    is_imported,
     plain_name,
     set_name,
     unpack,
 )
-from fmnist.data.idx import parse_idx
-from fmnist.data.image_folder import DESCRIPTION
+from fmnist.data.idx import Values, map_idx, parse_idx
+from fmnist.data.images import Images, PixelFile, Rows, batch_within
 from fmnist.data.info import DataInfo
 from fmnist.errors import DataError, check
-from fmnist.runs.files import read_json, write_atomic
+from fmnist.runs.files import read_json, write_atomic, write_json
 
 SPLIT_SEED = 2017
 """Fixed, so that every run of every seed has the same validation images."""
 VALIDATION_SHARE = 12
 """One training image in so many is held out unless the config gives a number: 5,000 of
 Fashion-MNIST's 60,000."""
+READ_AT_ONCE = 2**26
+"""Bytes of images that statistics and hashes read at once."""
+REMEMBERED_BYTES = 2**26
+"""A larger file is hashed once: while its size and time are the same, its hash is remembered."""
+REMEMBERED_FILE = ".hashes.json"
 
-Bytes = NDArray[np.uint8]
 Indices = NDArray[np.int64]
+Statistics = tuple[Tensor, Tensor]
+"""Mean and deviation of each channel's pixels, (C, 1, 1) each in 0 to 255."""
 
 
-@dataclass(frozen=True, slots=True)
 class Split:
-    """Images and their labels."""
+    """Images and their labels.
 
-    images: Tensor  # (N, H, W) or (N, 3, H, W) uint8
-    labels: Tensor  # (N,) int64
+    Args:
+        images: (N, H, W) or (N, 3, H, W) uint8; in memory, or in a file that is read as needed.
+        labels: (N,) int64.
+        groups: (N,) int64: copies of one picture have the same number; None where none are known.
+        own_validation: (N,) bool: the images that the set's maker keeps for validation.
+    """
+
+    def __init__(
+        self,
+        images: Images | Tensor,
+        labels: Tensor,
+        groups: Tensor | None = None,
+        own_validation: Tensor | None = None,
+    ) -> None:
+        self.images = Images(images) if isinstance(images, Tensor) else images
+        self.labels = labels
+        self.groups = groups
+        self.own_validation = own_validation
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: Indices) -> "Split":
-        index = torch.from_numpy(indices)
-        return Split(self.images[index], self.labels[index])
+    def take(self, chosen: Rows) -> "Split":
+        """The images at these places, in their order; no pixel is copied."""
+        if isinstance(chosen, np.ndarray):
+            chosen = torch.from_numpy(chosen)
+        groups = None if self.groups is None else self.groups[chosen]
+        own = None if self.own_validation is None else self.own_validation[chosen]
+        return Split(self.images.take(chosen), self.labels[chosen], groups, own)
+
+    def first(self, count: int) -> "Split":
+        """Up to `count` images, the first ones."""
+        return self.take(slice(count))
 
     def problem(self, classes: int) -> Problem:
         """What a network for these images must fit."""
         channels = 1 if self.images.ndim == 3 else self.images.shape[1]
-        return Problem(classes, channels=channels, size=self.images.shape[-1])
+        height, width = self.images.shape[-2:]
+        return Problem(classes, channels=channels, height=height, width=width)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TrainingData:
     """The images that a network is trained on, and those that it is selected by."""
 
@@ -68,10 +103,17 @@ class TrainingData:
     """None where nothing is selected."""
     classes: int
     """Number of classes; a split may lack some."""
+    known_statistics: Statistics | None = None
+    """Those of the training images, where they were computed before."""
 
     @property
     def problem(self) -> Problem:
         return self.train.problem(self.classes)
+
+    @property
+    def statistics(self) -> Statistics:
+        """Mean and deviation of the training images' pixels."""
+        return self.known_statistics or pixel_statistics(self.train.images)
 
 
 def load_info(folder: Path, trained_on: DataInfo | None = None) -> DataInfo:
@@ -97,7 +139,7 @@ def load_info(folder: Path, trained_on: DataInfo | None = None) -> DataInfo:
 
 
 def load_train(folder: Path, info: DataInfo) -> Split:
-    """Load the official training set.
+    """Load the official training set, the maker's own validation images included.
 
     Raises:
         DataError: a file is not the one that `info` describes.
@@ -117,7 +159,9 @@ def load_test(folder: Path, info: DataInfo) -> Split:
 def split_train(config: TrainConfig, train: Split) -> tuple[TrainConfig, Split, Split | None]:
     """Split into training and validation images, stratified by class, with a fixed seed.
 
-    The validation images do not depend on how many are trained on.
+    The validation images do not depend on how many are trained on. Copies of one picture stay
+    together, so that where there are some the number held out is met only nearly. A set whose maker
+    has kept images for validation keeps those.
 
     Args:
         config: its validation_images are held out, none if 0; of the rest train_images are kept,
@@ -134,16 +178,20 @@ def split_train(config: TrainConfig, train: Split) -> tuple[TrainConfig, Split, 
     labels = train.labels.numpy()
     classes = len(np.unique(labels))
     held_out = config.validation_images
+    own = _own_validation(train, held_out)
     if held_out is None:
-        held_out = max(len(train) // VALIDATION_SHARE, classes)
+        held_out = max(len(train) // VALIDATION_SHARE, classes) if own is None else len(own)
     config = config.replace(validation_images=held_out)
 
     rest = np.arange(len(train))
     validation: Split | None = None
     if held_out:
-        _check_held_out(held_out, labels, classes)
-        rest, chosen = _split_indices(rest, labels, test_size=held_out)
+        chosen = own
+        if chosen is None:
+            _check_held_out(held_out, labels, classes)
+            chosen = _hold_out(train, labels, held_out)
         validation = train.take(np.sort(chosen))
+        rest = np.setdiff1d(rest, chosen)
 
     wanted = config.train_images
     if wanted:
@@ -158,6 +206,22 @@ def split_train(config: TrainConfig, train: Split) -> tuple[TrainConfig, Split, 
 
     # In the files' order again: the order of training depends on its own seed alone.
     return config, train.take(np.sort(rest)), validation
+
+
+def _own_validation(train: Split, wanted: int | None) -> Indices | None:
+    """The images that the set's maker keeps for validation; None where there are none.
+
+    Raises InputError if another number of them is asked for.
+    """
+    if train.own_validation is None or not train.own_validation.any():
+        return None
+    own = train.own_validation.nonzero().flatten().numpy()
+    check(
+        wanted in (None, 0, len(own)),
+        f"validation_images={wanted}: the data has a validation split of its own, "
+        f"{len(own):,} images; leave it out, or give 0 to train on them too",
+    )
+    return own
 
 
 def _check_held_out(held_out: int, labels: Indices, classes: int) -> None:
@@ -175,6 +239,27 @@ def _check_held_out(held_out: int, labels: Indices, classes: int) -> None:
     )
 
 
+def _hold_out(train: Split, labels: Indices, held_out: int) -> Indices:
+    """Choose the validation images, all copies of a picture or none."""
+    images = np.arange(len(train))
+    if train.groups is None:
+        _, chosen = _split_indices(images, labels, test_size=held_out)
+        return chosen
+
+    groups = train.groups.numpy()
+    _, first = np.unique(groups, return_index=True)
+    classes = len(np.unique(labels))
+    pictures = max(round(held_out * len(first) / len(train)), classes)
+    single = np.bincount(labels[first])[labels[first]] < 2
+    check(
+        not single.any(),
+        "a class has copies of a single training image: there must be 2 different ones to hold "
+        "one out",
+    )
+    _, chosen = _split_indices(first, labels[first], test_size=pictures)
+    return images[np.isin(groups, groups[chosen])]
+
+
 def _split_indices(indices: Indices, labels: Indices, **sizes: Any) -> tuple[Indices, Indices]:
     """Split `indices` in two, each class alike."""
     # Here: scikit-learn takes seconds to import, which workers need not spend.
@@ -185,7 +270,7 @@ def _split_indices(indices: Indices, labels: Indices, **sizes: Any) -> tuple[Ind
     return first, second
 
 
-def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+def pixel_statistics(images: Images | Tensor) -> Statistics:
     """Mean and standard deviation of each channel's uint8 pixels, in 0 to 255.
 
     They are computed from counts of the 256 values, hence exact and alike everywhere. The deviation
@@ -194,83 +279,197 @@ def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         two tensors of (channels, 1, 1) float32.
     """
-    planes = images.unsqueeze(1) if images.ndim == 3 else images
+    if isinstance(images, Tensor):
+        images = Images(images)
+    mean, variance = _known_moments(images) or _moments(images)
+    deviation = variance.sqrt().clamp(min=1)
+    return mean.float().view(-1, 1, 1), deviation.float().view(-1, 1, 1)
+
+
+def _known_moments(images: Images) -> tuple[Tensor, Tensor] | None:
+    """Mean and variance of each channel by the sums that the import has written."""
+    sums = images.sums
+    if sums is None:
+        return None
+    pixels = len(images) * images.shape[-2:].numel()
+    mean, mean_square = (sums.sum(0).double() / pixels).unbind(1)
+    return mean, mean_square - mean**2
+
+
+def _moments(images: Images) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel, (channels,) float64 each."""
     values = torch.arange(256, dtype=torch.float64)
-    means: list[float] = []
-    deviations: list[float] = []
-    for plane in planes.unbind(1):
-        counts = torch.bincount(plane.flatten(), minlength=256).double()
-        mean = (counts * values).sum() / counts.sum()
-        variance = (counts * (values - mean) ** 2).sum() / counts.sum()
-        means.append(mean.item())
-        deviations.append(max(variance.sqrt().item(), 1.0))
-    return torch.tensor(means).view(-1, 1, 1), torch.tensor(deviations).view(-1, 1, 1)
+    counts = _value_counts(images).double()
+    share = counts / counts.sum(1, keepdim=True)
+    mean = (share * values).sum(1)
+    return mean, (share * (values - mean[:, None]) ** 2).sum(1)
+
+
+def _value_counts(images: Images) -> Tensor:
+    """How often each channel has each value, (channels, 256) int64."""
+    channels = 1 if images.ndim == 3 else images.shape[1]
+    counts = torch.zeros(channels, 256, dtype=torch.int64)
+    for batch in images.batches(batch_within(len(images), READ_AT_ONCE, images.image_bytes)):
+        for channel, plane in enumerate(batch.view(len(batch), channels, -1).unbind(1)):
+            counts[channel] += torch.bincount(plane.flatten(), minlength=256)
+    return counts
+
+
+def copies_in_training(train: Split, test: Split) -> Tensor:
+    """Which test images are, pixel for pixel, training images: (N,) bool."""
+    if train.groups is not None and test.groups is not None:
+        return torch.isin(test.groups, train.groups)
+    known = set(image_hashes(train.images))
+    return torch.tensor([digest in known for digest in image_hashes(test.images)])
+
+
+def image_hashes(images: Images) -> Iterator[str]:
+    """SHA-256 of each image's pixels."""
+    for batch in images.batches(batch_within(len(images), READ_AT_ONCE, images.image_bytes)):
+        for image in batch.numpy():
+            yield hash_content(image.tobytes())
 
 
 def _describe(folder: Path) -> DataInfo:
     # All files are hashed before one is parsed: damage is then told as such.
     files = find_files(folder)
-    contents: dict[str, bytes] = {}
-    sha256: dict[str, str] = {}
-    for part, path in files.items():
-        contents[part] = unpack(path)
-        sha256[plain_name(path)] = hash_content(contents[part])
+    sha256 = _hash_all(folder, files)
     if sha256 == SHA256:
         return DataInfo("Fashion-MNIST", CLASSES, SHA256, source=str(folder.absolute()))
 
     _check_sums(folder, files, sha256)
-    arrays = {part: parse_idx(files[part], content) for part, content in contents.items()}
+    if is_imported(folder):
+        return _describe_imported(folder, files, sha256)
+
+    arrays = {part: _open(path)[0] for part, path in files.items()}
     _check_arrays(files, arrays)
     values = np.unique(arrays["train-labels"]).tolist()
-    described = _description(folder)
     classes = _class_names(folder, values)
     # Only now: a set that was refused is not held to its sums.
     _write_sums(folder, sha256)
 
     images = arrays["train-images"]
     gray = images.ndim == 3
-    name = set_name(files["train-images"]) or folder.resolve().name
     return DataInfo(
-        name=described.get("name", name),
+        name=set_name(files["train-images"]) or folder.resolve().name,
         classes=classes,
         sha256=sha256,
         channels=1 if gray else 3,
-        image_size=images.shape[-1],
-        fit=described.get("fit", "mnist" if gray else "pad"),
+        image_size=images.shape[-2:],
+        fit="mnist" if gray else "pad",
         label_values=tuple(values),
         source=str(folder.absolute()),
     )
 
 
-def _description(folder: Path) -> dict[str, Any]:
-    """What an imported folder of images says of itself; empty for other data."""
-    path = folder / DESCRIPTION
+def _describe_imported(folder: Path, files: dict[str, Path], sha256: dict[str, str]) -> DataInfo:
+    summary = read_json(folder / SUMMARY_FILE)
+    images, _ = map_idx(files["images"])
+    classes = tuple(summary["classes"])
+    pixel_range = summary["pixel_range"]
+    return DataInfo(
+        name=summary["name"],
+        classes=classes,
+        sha256=sha256,
+        channels=1 if images.ndim == 3 else 3,
+        image_size=images.shape[-2:],
+        fit=summary["fit"],
+        pad_colour=summary["pad_colour"],
+        pixel_range=None if pixel_range is None else tuple(pixel_range),
+        label_values=tuple(range(len(classes))),
+        source=str(folder.absolute()),
+    )
+
+
+def _hash_all(folder: Path, files: dict[str, Path]) -> dict[str, str]:
+    """SHA-256 of each file by its plain name; a large one's is remembered beside it."""
+    remembered = _remembered_hashes(folder)
+    known = dict(remembered)
+    sha256: dict[str, str] = {}
+    for path in files.values():
+        name = plain_name(path)
+        stamp = _stamp(path)
+        entry = remembered.get(name, {})
+        if entry.get("stamp") == stamp:
+            sha256[name] = entry["sha256"]
+            continue
+        sha256[name] = hash_file(path)
+        if path.stat().st_size > REMEMBERED_BYTES:
+            known[name] = {"stamp": stamp, "sha256": sha256[name]}
+
+    if known != remembered:
+        # Where the folder cannot be written to, the file is hashed each time.
+        with suppress(OSError):
+            write_json(folder / REMEMBERED_FILE, known)
+    return sha256
+
+
+def _remembered_hashes(folder: Path) -> dict[str, Any]:
+    path = folder / REMEMBERED_FILE
     return read_json(path) if path.exists() else {}
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and time of a file: they change when it is written."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _open(path: Path) -> tuple[Values, PixelFile | None]:
+    """The array in a file: mapped where it is plain, in memory where it is packed."""
+    if path.suffix == ".gz":
+        return parse_idx(path, unpack(path)), None
+    values, _ = map_idx(path)
+    return values, PixelFile(path) if values.dtype == np.uint8 else None
 
 
 def _load(folder: Path, info: DataInfo, prefix: str) -> Split:
     files = find_files(folder)
-    images = _read(files[f"{prefix}-images"], info)
-    labels = _read(files[f"{prefix}-labels"], info)
+    _check_unchanged(folder, files, info)
+    if is_imported(folder):
+        return _load_imported(files, info, prefix == "t10k")
+
+    pixels, file = _open(files[f"{prefix}-images"])
+    labels, _ = _open(files[f"{prefix}-labels"])
+    images = file
     # EMNIST's files hold each image turned on its side.
     if set_name(files["train-images"]).startswith("emnist"):
-        images = images.swapaxes(-1, -2)
+        pixels, images = np.ascontiguousarray(pixels.swapaxes(-1, -2)), None
+    if images is None:
+        return Split(torch.from_numpy(pixels), _class_numbers(labels, info))
+    return Split(Images(images), _class_numbers(labels, info))
 
-    # Classes are numbered from 0, whatever the files call them.
-    index = np.searchsorted(info.label_values, labels).astype(np.int64)
-    return Split(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(index))
+
+def _load_imported(files: dict[str, Path], info: DataInfo, test: bool) -> Split:
+    splits, _ = map_idx(files["splits"])
+    is_test = splits == SPLITS.index("test")
+    rows = np.flatnonzero(is_test == test)
+
+    groups = map_idx(files["groups"])[0].astype(np.int64)
+    copied = len(np.unique(groups)) < len(groups)
+    own = splits[rows] == SPLITS.index("validation")
+    return Split(
+        Images(PixelFile(files["images"]), torch.from_numpy(rows)),
+        _class_numbers(map_idx(files["labels"])[0][rows], info),
+        groups=torch.from_numpy(groups[rows]) if copied else None,
+        own_validation=torch.from_numpy(own) if own.any() else None,
+    )
 
 
-def _read(path: Path, info: DataInfo) -> Bytes:
-    content = unpack(path)
-    digest = hash_content(content)
-    expected = info.sha256[plain_name(path)]
-    if digest != expected:
-        raise DataError(
-            f"{path}: SHA-256 {digest[:12]}… instead of {expected[:12]}…: "
-            "it changed while it was in use"
-        )
-    return parse_idx(path, content)
+def _class_numbers(labels: Values, info: DataInfo) -> Tensor:
+    """Classes are numbered from 0, whatever the files call them: (N,) int64."""
+    return torch.from_numpy(np.searchsorted(info.label_values, labels).astype(np.int64))
+
+
+def _check_unchanged(folder: Path, files: dict[str, Path], info: DataInfo) -> None:
+    """Raise DataError unless the files are those that `info` describes."""
+    for name, digest in _hash_all(folder, files).items():
+        expected = info.sha256[name]
+        if digest != expected:
+            raise DataError(
+                f"{folder / name}: SHA-256 {digest[:12]}… instead of {expected[:12]}…: "
+                "it changed while it was in use"
+            )
 
 
 def _check_sums(folder: Path, files: dict[str, Path], sha256: dict[str, str]) -> None:
@@ -336,11 +535,11 @@ def _write_sums(folder: Path, sha256: dict[str, str]) -> None:
         write_atomic(path, "".join(lines))
 
 
-def _check_arrays(files: dict[str, Path], arrays: dict[str, Bytes]) -> None:
+def _check_arrays(files: dict[str, Path], arrays: dict[str, Values]) -> None:
     """Raise DataError unless the four arrays make a data set."""
     for part, kind in PARTS.items():
         if kind == "images":
-            _check_image_shape(files[part], arrays[part].shape)
+            _check_images(files[part], arrays[part])
         else:
             _check_label_shape(files[part], arrays[part].shape)
 
@@ -366,13 +565,12 @@ def _check_arrays(files: dict[str, Path], arrays: dict[str, Bytes]) -> None:
         )
 
 
-def _check_image_shape(path: Path, shape: tuple[int, ...]) -> None:
-    gray_or_colour = shape[1:-2] in ((), (3,))
-    square = len(shape) >= 3 and shape[-1] == shape[-2]
-    if not (square and gray_or_colour):
+def _check_images(path: Path, images: Values) -> None:
+    gray_or_colour = images.shape[1:-2] in ((), (3,))
+    if images.ndim < 3 or not gray_or_colour or images.dtype != np.uint8:
         raise DataError(
-            f"{path} holds an array of {shape}; "
-            "images are (N, size, size) gray or (N, 3, size, size) colour"
+            f"{path} holds an array of {images.shape} {images.dtype}; images are unsigned bytes, "
+            "(N, height, width) gray or (N, 3, height, width) colour"
         )
 
 
@@ -387,7 +585,7 @@ def _class_names(folder: Path, values: list[int]) -> tuple[str, ...]:
     if not path.exists():
         return tuple(map(str, values))
 
-    lines = [line.strip() for line in path.read_text().splitlines()]
+    lines = [line.strip() for line in _read_text(path).split("\n")]
     names = tuple(line for line in lines if line)
     if len(names) != len(values):
         raise DataError(
@@ -395,3 +593,13 @@ def _class_names(folder: Path, values: list[int]) -> tuple[str, ...]:
             f"{values[0]} to {values[-1]}: one line a class"
         )
     return names
+
+
+def _read_text(path: Path) -> str:
+    """Text as editors save it: UTF-8 with or without a mark, or UTF-16 with one."""
+    content = path.read_bytes()
+    utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        return content.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error

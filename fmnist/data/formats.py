@@ -7,7 +7,10 @@ import gzip
 import hashlib
 import re
 import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, cast
 
 from fmnist.errors import DataError
 
@@ -30,6 +33,7 @@ SHA256 = {
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 """Hashes of Fashion-MNIST's unpacked files: mirrors compress them differently."""
+HASHED_AT_ONCE = 2**20
 SUMS_FILE = "SHA256SUMS"
 LABELS_FILE = "labels.txt"
 PARTS = {
@@ -39,19 +43,44 @@ PARTS = {
     "t10k-labels": "labels",
 }
 """The four parts of a data set, and what each holds."""
+IMPORTED_PARTS = ("images", "labels", "splits", "groups", "sums")
+"""The parts of a set that was imported. One file holds all images; for each of them there is a
+label, a split (see SPLITS), a group (copies of one picture have the same number), and the sums of
+its pixels and of their squares."""
+SPLITS = ("train", "validation", "test")
+"""A split's number in the file of splits is its place here."""
+FILES_FILE = "files.jsonl"
+"""Where each image of an imported set came from: a line for each, in their order."""
+SUMMARY_FILE = "dataset.json"
+"""What an imported set says of itself; its presence says that the set is whole."""
 DIMENSIONS = {"images": 3, "labels": 1}
 """The number in a part's usual file name."""
 FILE_NAME = re.compile(
-    r"(?P<set>.*?)(?P<part>train|t10k|test)-(?P<kind>images|labels)[-.]idx\d-ubyte(\.gz)?"
+    r"(?P<set>.*?)(?P<part>train|t10k|test)-(?P<kind>images|labels)"
+    r"[-.]idx\d-(ubyte|short|int)(\.gz)?"
 )
+IMPORTED_NAME = re.compile(
+    r"(?P<part>images|labels|splits|groups)-idx\d-(ubyte|int)|(?P<sums>sums)\.npy"
+)
+
+
+def is_imported(folder: Path) -> bool:
+    """Whether the folder holds a set that was imported, and whole."""
+    return (folder / SUMMARY_FILE).exists()
 
 
 def find_files(folder: Path) -> dict[str, Path]:
     """Find the four files by part, whatever stands before train, t10k or test in their names.
 
+    Returns:
+        the files of PARTS, or those of IMPORTED_PARTS.
+
     Raises:
         DataError: a file is missing, or the folder holds several sets.
     """
+    if is_imported(folder):
+        return _find_imported(folder)
+
     sets: dict[str, dict[str, Path]] = {}
     # In reverse order, so that a plain file replaces its .gz.
     for path in sorted(_entries(folder), reverse=True):
@@ -79,6 +108,19 @@ def find_files(folder: Path) -> dict[str, Path]:
     return {part: files[part] for part in PARTS}
 
 
+def _find_imported(folder: Path) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in _entries(folder):
+        match = IMPORTED_NAME.fullmatch(path.name)
+        if match is not None:
+            files[match["part"] or match["sums"]] = path
+
+    missing = [part for part in IMPORTED_PARTS if part not in files]
+    if missing:
+        raise DataError(f"data={str(folder)!r}: it lacks {', '.join(missing)}; delete the folder")
+    return {part: files[part] for part in IMPORTED_PARTS}
+
+
 def _entries(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
@@ -99,9 +141,16 @@ def set_name(path: Path) -> str:
 
 def unpack(path: Path) -> bytes:
     """A file's content, unpacked if its name ends in .gz. Raises DataError if it is damaged."""
+    with _unpacked(path) as file:
+        return file.read()
+
+
+@contextmanager
+def _unpacked(path: Path) -> Generator[IO[bytes]]:
+    """Open a file, unpacked if its name ends in .gz. Raises DataError where it cannot be read."""
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            yield cast(IO[bytes], file)
     except (EOFError, OSError, zlib.error) as error:
         raise DataError(
             f"{path} cannot be unpacked ({error}): damaged or cut short; "
@@ -114,13 +163,23 @@ def hash_content(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content, unpacked if its name ends in .gz.
+
+    Raises:
+        DataError: it is missing or cannot be unpacked.
+    """
+    digest = hashlib.sha256()
+    with _unpacked(path) as file:
+        while block := file.read(HASHED_AT_ONCE):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def hash_files(folder: Path) -> dict[str, str]:
-    """SHA-256 of each of the four files, unpacked, by its plain name.
+    """SHA-256 of each of the set's files, unpacked, by its plain name.
 
     Raises:
         DataError: a file is missing or cannot be unpacked.
     """
-    hashes: dict[str, str] = {}
-    for path in find_files(folder).values():
-        hashes[plain_name(path)] = hash_content(unpack(path))
-    return hashes
+    return {plain_name(path): hash_file(path) for path in find_files(folder).values()}

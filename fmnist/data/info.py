@@ -19,9 +19,14 @@ class DataInfo:
     sha256: dict[str, str]
     """Hash of each unpacked file, by its name."""
     channels: int = 1
-    image_size: int = 28
+    image_size: tuple[int, int] = (28, 28)
+    """Height and width in pixels."""
     fit: str = "mnist"
-    """How a picture from elsewhere is fitted to this set: see fmnist.data.picture.to_pixels."""
+    """How a picture from elsewhere is fitted to this set: see fmnist.data.picture.Fit."""
+    pad_colour: str = "black"
+    """What lies beside a picture of another aspect ratio, and under a transparent one."""
+    pixel_range: tuple[float, float] | None = None
+    """What pixels of more than 8 bits are scaled from: the smallest and largest of this set."""
     label_values: tuple[int, ...] = tuple(range(10))
     """The number of each class in the label files: EMNIST's letters are 1 to 26."""
     source: str = ""
@@ -29,7 +34,7 @@ class DataInfo:
 
     @property
     def problem(self) -> Problem:
-        return Problem(len(self.classes), self.channels, self.image_size)
+        return Problem(len(self.classes), self.channels, *self.image_size)
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Self:
@@ -40,7 +45,11 @@ class DataInfo:
         """
         check_fields("data", saved, cls)
         values = dict(saved)
-        for key in ("classes", "label_values"):
-            if key in values:
+        # Checkpoints of square images had one number.
+        size = values.get("image_size")
+        if isinstance(size, int):
+            values["image_size"] = (size, size)
+        for key in ("classes", "label_values", "image_size", "pixel_range"):
+            if values.get(key) is not None:
                 values[key] = tuple(values[key])
         return cls(**values)

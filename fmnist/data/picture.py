@@ -4,7 +4,9 @@ NumPy and Pillow only: the client of an exported bundle carries a copy of this f
 """
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter, ImageOps, ImageStat, UnidentifiedImageError
@@ -37,6 +39,37 @@ MIN_DIFFERING = 3
 lonelier."""
 NEARLY_WHITE = 200
 """Mean gray level above which a transparent picture's thing is laid on black, not on white."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a picture becomes a network's input."""
+
+    height: int
+    width: int
+    channels: int
+    """1 for gray, 3 for colour."""
+    how: str = "pad"
+    """"mnist", "pad", "crop" or "stretch": see `to_pixels`."""
+    pad_colour: str = "black"
+    """"edge", "black", "white" or "mean" (the picture's own): what lies beside a padded picture,
+    and under a transparent one."""
+    pixel_range: tuple[float, float] | None = None
+    """What becomes 0 and 255 of a picture of more than 8 bits; None: all that its type can hold."""
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> Self:
+        """Read what a config.json or a manifest says of the data."""
+        height, width = data["image_size"]
+        pixel_range = data["pixel_range"]
+        return cls(
+            height=height,
+            width=width,
+            channels=data["channels"],
+            how=data["fit"],
+            pad_colour=data["pad_colour"],
+            pixel_range=None if pixel_range is None else tuple(pixel_range),
+        )
 
 
 class ImageError(ValueError):
