@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.images import CLASSES, split_data
+from benchmarks.images import split_data
 from fmnist.cli import command
+from cluster.shared_data import SharedData, share_data
 from fmnist.config import TrainConfig
 from fmnist.data.dataset import TrainingData
 from fmnist.training.device import Rank, default_device, set_threads
 from fmnist.training.loop import train_epochs
 from fmnist.training.metrics import DivergedError, EpochMetrics, EpochReport
-from tune.arrays import Arrays, from_arrays, to_arrays
 from tune.presets import PRESETS
 from tune.searchers.tpe import suggest
 from tune.space import SPACES, walk
@@ -66,17 +66,13 @@ def trial_epochs(config: TrainConfig, data: TrainingData) -> Iterator[tuple[int,
         yield metrics.epoch, metrics.validation_accuracy
 
 
-def ray_trial(
-    params: dict[str, Any], base: TrainConfig, train: Arrays, validation: Arrays, folder: Path
-) -> None:
+def ray_trial(params: dict[str, Any], base: TrainConfig, data: SharedData, folder: Path) -> None:
     import ray.tune
 
     candidate = params["candidate"]
     name = ray.tune.get_context().get_trial_id()
     assert name is not None
-    data = TrainingData(from_arrays(train), from_arrays(validation), CLASSES)
-
-    for epoch, value in trial_epochs(base.replace(**candidate), data):
+    for epoch, value in trial_epochs(base.replace(**candidate), data.open()):
         report(folder, name, epoch, value, candidate)
         ray.tune.report({"validation_accuracy": value})
 
@@ -104,8 +100,7 @@ def search_with_ray(seed: int, folder: Path) -> None:
     trial = ray.tune.with_parameters(
         search_peers.ray_trial,
         base=base,
-        train=to_arrays(data.train),
-        validation=to_arrays(data.validation),
+        data=share_data(data),
         folder=folder,
     )
     ray.tune.Tuner(

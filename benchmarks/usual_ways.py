@@ -29,7 +29,7 @@ def write_idx_files(folder: Path) -> None:
     """Write the data set where torchvision looks for it."""
     raw = folder / "FashionMNIST/raw"
     for prefix, split in (("train", train_images()), ("t10k", test_images())):
-        write_idx(raw / f"{prefix}-images-idx3-ubyte", split.images.numpy())
+        write_idx(raw / f"{prefix}-images-idx3-ubyte", split.images.tensor().numpy())
         write_idx(raw / f"{prefix}-labels-idx1-ubyte", split.labels.byte().numpy())
 
 

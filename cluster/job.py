@@ -28,6 +28,7 @@ from cluster.messages import JobFailed, Notice, WorkersDied, WorkersStarted, dec
 from cluster.nodes import Requirements, versions
 from cluster.placement import Placement
 from cluster.ray_compat import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
+from cluster.shared_data import share_data
 from cluster.storage import StateFile
 from cluster.trainer import Trainer
 from cluster.worker import Distributed, Job, train_worker
@@ -149,16 +150,10 @@ def fit(request: Request, *, board: Path, title: str, console: Console) -> Train
 
 
 def _put(request: Request, config: TrainConfig, progress: Queue) -> Job:
-    """The request as a job, its data in Ray's object store."""
-    data = request.data
-    validation = None
-    if data.validation is not None:
-        validation = ray.put(data.validation)
+    """The request as a job, its data shared with every node."""
     return Job(
         config=config,
-        train=ray.put(data.train),
-        validation=validation,
-        classes=data.classes,
+        data=share_data(request.data),
         state=request.state,
         requirements=Requirements(versions(), request.seen),
         progress=progress,

@@ -18,10 +18,10 @@ from ray.util.queue import Queue
 from cluster.messages import JobFailed, Message, Notice, WorkersStarted, encode
 from cluster.nodes import Requirements
 from cluster.ray_compat import BaseWorkerGroup, TorchBackend
+from cluster.shared_data import SharedData
 from cluster.storage import StateFile
 from fmnist.cli import NO_ACCESS, NO_ROOM
 from fmnist.config import TrainConfig
-from fmnist.data.dataset import Split, TrainingData
 from fmnist.errors import FailedError, InputError
 from fmnist.training.device import Rank, set_threads
 from fmnist.training.metrics import DivergedError, TrainingFailed
@@ -32,12 +32,10 @@ INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that a rank needs; the splits are references into Ray's object store."""
+    """All that a rank needs."""
 
     config: TrainConfig
-    train: "ray.ObjectRef[Split]"
-    validation: "ray.ObjectRef[Split] | None"
-    classes: int
+    data: SharedData
     state: StateFile
     requirements: Requirements
     """What the worker's node must have."""
@@ -47,13 +45,6 @@ class Job:
     def send(self, message: Message) -> None:
         if self.progress is not None:
             self.progress.put_nowait(encode(message))
-
-    def fetch_data(self) -> TrainingData:
-        """The splits, mapped from the object store of this node."""
-        validation = None
-        if self.validation is not None:
-            validation = ray.get(self.validation)
-        return TrainingData(ray.get(self.train), validation, self.classes)
 
 
 def own_interface() -> str | None:
@@ -164,7 +155,7 @@ def _train(job: Job) -> None:
 
     session = run_session(
         job.config,
-        job.fetch_data(),
+        job.data.open(),
         rank,
         SharedState(job.state, rank, tell=lambda line: send(Notice(line))),
         on_start=lambda epochs_done: send(WorkersStarted(epochs_done, rank.world_size)),

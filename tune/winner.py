@@ -63,7 +63,7 @@ def retrain(
         result = fit(request, board=board, title="winner", console=console)
 
         device = default_device()
-        logits = compute_logits(result.model.to(device), test.images.to(device)).cpu()
+        logits = compute_logits(result.model.to(device), test.images)
         metrics = classification_metrics(logits, test.labels)
         save_predictions(run / "best" / PREDICTIONS, logits, test)
         record = result.to_dict()

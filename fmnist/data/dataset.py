@@ -186,12 +186,12 @@ def split_train(config: TrainConfig, train: Split) -> tuple[TrainConfig, Split, 
     rest = np.arange(len(train))
     validation: Split | None = None
     if held_out:
-        chosen = own
-        if chosen is None:
+        if own is None:
             _check_held_out(held_out, labels, classes)
-            chosen = _hold_out(train, labels, held_out)
+            rest, chosen = _hold_out(train, labels, held_out)
+        else:
+            rest, chosen = np.setdiff1d(rest, own), own
         validation = train.take(np.sort(chosen))
-        rest = np.setdiff1d(rest, chosen)
 
     wanted = config.train_images
     if wanted:
@@ -239,12 +239,11 @@ def _check_held_out(held_out: int, labels: Indices, classes: int) -> None:
     )
 
 
-def _hold_out(train: Split, labels: Indices, held_out: int) -> Indices:
-    """Choose the validation images, all copies of a picture or none."""
+def _hold_out(train: Split, labels: Indices, held_out: int) -> tuple[Indices, Indices]:
+    """Choose the training and the validation images, all copies of a picture on one side."""
     images = np.arange(len(train))
     if train.groups is None:
-        _, chosen = _split_indices(images, labels, test_size=held_out)
-        return chosen
+        return _split_indices(images, labels, test_size=held_out)
 
     groups = train.groups.numpy()
     _, first = np.unique(groups, return_index=True)
@@ -257,7 +256,8 @@ def _hold_out(train: Split, labels: Indices, held_out: int) -> Indices:
         "one out",
     )
     _, chosen = _split_indices(first, labels[first], test_size=pictures)
-    return images[np.isin(groups, groups[chosen])]
+    held = np.isin(groups, groups[chosen])
+    return images[~held], images[held]
 
 
 def _split_indices(indices: Indices, labels: Indices, **sizes: Any) -> tuple[Indices, Indices]:
@@ -299,10 +299,13 @@ def _known_moments(images: Images) -> tuple[Tensor, Tensor] | None:
 def _moments(images: Images) -> tuple[Tensor, Tensor]:
     """Mean and variance of each channel, (channels,) float64 each."""
     values = torch.arange(256, dtype=torch.float64)
-    counts = _value_counts(images).double()
-    share = counts / counts.sum(1, keepdim=True)
-    mean = (share * values).sum(1)
-    return mean, (share * (values - mean[:, None]) ** 2).sum(1)
+    means: list[Tensor] = []
+    variances: list[Tensor] = []
+    for counts in _value_counts(images).double():
+        mean = (counts * values).sum() / counts.sum()
+        means.append(mean)
+        variances.append((counts * (values - mean) ** 2).sum() / counts.sum())
+    return torch.stack(means), torch.stack(variances)
 
 
 def _value_counts(images: Images) -> Tensor:
@@ -333,7 +336,7 @@ def image_hashes(images: Images) -> Iterator[str]:
 def _describe(folder: Path) -> DataInfo:
     # All files are hashed before one is parsed: damage is then told as such.
     files = find_files(folder)
-    sha256 = _hash_all(folder, files)
+    sha256 = _hash_all(files)
     if sha256 == SHA256:
         return DataInfo("Fashion-MNIST", CLASSES, SHA256, source=str(folder.absolute()))
 
@@ -381,32 +384,32 @@ def _describe_imported(folder: Path, files: dict[str, Path], sha256: dict[str, s
     )
 
 
-def _hash_all(folder: Path, files: dict[str, Path]) -> dict[str, str]:
-    """SHA-256 of each file by its plain name; a large one's is remembered beside it."""
-    remembered = _remembered_hashes(folder)
-    known = dict(remembered)
-    sha256: dict[str, str] = {}
-    for path in files.values():
-        name = plain_name(path)
-        stamp = _stamp(path)
-        entry = remembered.get(name, {})
-        if entry.get("stamp") == stamp:
-            sha256[name] = entry["sha256"]
-            continue
-        sha256[name] = hash_file(path)
-        if path.stat().st_size > REMEMBERED_BYTES:
-            known[name] = {"stamp": stamp, "sha256": sha256[name]}
-
-    if known != remembered:
-        # Where the folder cannot be written to, the file is hashed each time.
-        with suppress(OSError):
-            write_json(folder / REMEMBERED_FILE, known)
-    return sha256
+def _hash_all(files: dict[str, Path]) -> dict[str, str]:
+    """SHA-256 of each file by its plain name."""
+    return {plain_name(path): known_hash(path) for path in files.values()}
 
 
-def _remembered_hashes(folder: Path) -> dict[str, Any]:
-    path = folder / REMEMBERED_FILE
-    return read_json(path) if path.exists() else {}
+def known_hash(path: Path) -> str:
+    """SHA-256 of a file, unpacked; a large one's is remembered beside it, while it is unchanged.
+
+    Raises:
+        DataError: it is missing or cannot be unpacked.
+    """
+    if not path.exists() or path.stat().st_size <= REMEMBERED_BYTES:
+        return hash_file(path)
+
+    memory = path.with_name(REMEMBERED_FILE)
+    remembered: dict[str, Any] = read_json(memory) if memory.exists() else {}
+    stamp = _stamp(path)
+    entry = remembered.get(path.name)
+    if entry is not None and entry["stamp"] == stamp:
+        return entry["sha256"]
+
+    remembered[path.name] = {"stamp": stamp, "sha256": hash_file(path)}
+    # Where the folder cannot be written to, the file is hashed each time.
+    with suppress(OSError):
+        write_json(memory, remembered)
+    return remembered[path.name]["sha256"]
 
 
 def _stamp(path: Path) -> list[int]:
@@ -463,7 +466,7 @@ def _class_numbers(labels: Values, info: DataInfo) -> Tensor:
 
 def _check_unchanged(folder: Path, files: dict[str, Path], info: DataInfo) -> None:
     """Raise DataError unless the files are those that `info` describes."""
-    for name, digest in _hash_all(folder, files).items():
+    for name, digest in _hash_all(files).items():
         expected = info.sha256[name]
         if digest != expected:
             raise DataError(

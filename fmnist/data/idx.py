@@ -77,7 +77,9 @@ def map_idx(path: Path) -> tuple[Values, int]:
     return np.frombuffer(memory, dtype, offset=offset).reshape(shape), offset
 
 
-def _parse_header(path: Path, start: bytes, size: int) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+def _parse_header(
+    path: Path, start: bytes, size: int
+) -> tuple[np.dtype[Any], tuple[int, ...], int]:
     """Type, shape and offset of the values in a file of `size` bytes.
 
     Raises:

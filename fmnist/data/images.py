@@ -6,9 +6,10 @@ batch by batch.
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ memory does not grow with the pages it has seen (docs/results/data_scale.md)."""
 SUMS_OF_PIXELS = "sums.npy"
 """Beside an imported set's images: by them the statistics of a split need no pixel."""
 
+Asked = TypeVar("Asked")
+Read = TypeVar("Read")
 Rows = Tensor | NDArray[Any] | slice
 
 
@@ -65,7 +68,7 @@ class PixelFile:
     def _fill(self, buffer: NDArray[np.uint8], offset: int) -> None:
         done = 0
         while done < len(buffer):
-            count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
+            count = os.preadv(self._descriptor, [buffer[done:].data], offset + done)
             if not count:
                 raise OSError(f"{self.path} was cut short while it was in use")
             done += count
@@ -164,9 +167,24 @@ class Images:
         return self.source.index_select(0, self._rows)
 
     def batches(self, size: int) -> Iterator[Tensor]:
-        """Read the images in batches of `size`, in their order."""
-        for start in range(0, len(self), size):
-            yield self[start : start + size]
+        """Read the images in batches of `size`, in their order; from a file, one batch ahead."""
+        parts = [slice(start, start + size) for start in range(0, len(self), size)]
+        if self.in_file:
+            return read_ahead(self.__getitem__, parts)
+        return (self[part] for part in parts)
+
+
+def read_ahead(read: Callable[[Asked], Read], parts: Iterable[Asked]) -> Iterator[Read]:
+    """Yield what `read` makes of each part; a thread reads the next one meanwhile."""
+    with ThreadPoolExecutor(1) as reader:
+        reading: Future[Read] | None = None
+        for part in parts:
+            following = reader.submit(read, part)
+            if reading is not None:
+                yield reading.result()
+            reading = following
+        if reading is not None:
+            yield reading.result()
 
 
 def batch_within(most: int, limit_bytes: int, image_bytes: int) -> int:

@@ -22,12 +22,12 @@ def show_augmentation(config: TrainConfig, train: Split, path: Path) -> None:
     statistics = pixel_statistics(train.images)
     table = ImageTable(originals, config.shift, device)
     index = torch.arange(count)
+    height, width = originals.shape[-2:]
+    size = (height, width)
 
     columns = [originals]
     for epoch in range(1, EPOCHS + 1):
-        augmentation = Augmentation.draw(
-            config, epoch, count, originals.shape[-1], statistics, device
-        )
+        augmentation = Augmentation.draw(config, epoch, count, size, statistics, device)
         columns.append(augmentation.take(table, index))
 
     plot_augmentations(torch.stack(columns, 1).numpy(), path)

@@ -1,5 +1,6 @@
 """Measure and correct confidence: how sure a model is, and how often it is right then."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,11 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from fmnist.evaluation.logits import answers, parts
+
 CALIBRATION_BINS = 15
+FITTED_VALUES = 50_000_000
+"""Logits that a temperature is fitted on, at most: it is a single number."""
 
 
 def reliability(logits: Tensor, labels: Tensor) -> list[dict[str, Any]]:
@@ -21,8 +26,14 @@ def reliability(logits: Tensor, labels: Tensor) -> list[dict[str, Any]]:
         a row for each bin that is not empty: low and high (its bounds), images, confidence and
         accuracy (means, fractions).
     """
-    confidence, predicted = logits.double().softmax(1).max(1)
-    right = (predicted == labels).double()
+    confidence, predicted = answers(logits)
+    return reliability_of(confidence, predicted == labels)
+
+
+def reliability_of(confidence: Tensor, correct: Tensor) -> list[dict[str, Any]]:
+    """Compare confidence (N,) float64 with whether the answers are right (N,) bool: see
+    `reliability`."""
+    right = correct.double()
     # A bin includes its upper bound, hence ceil; a confidence of 0 belongs to the first.
     bins = (confidence * CALIBRATION_BINS).ceil().long().clamp(1, CALIBRATION_BINS) - 1
 
@@ -66,8 +77,16 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     # Here: SciPy's optimisers take a while to import, and most evaluations do without.
     from scipy.optimize import minimize_scalar
 
+    # Of so many images some do, from all over the split: sets are often in the order of classes.
+    step = max(math.ceil(logits.numel() / FITTED_VALUES), 1)
+    logits, labels = logits[::step], labels[::step]
+
     def loss(log_temperature: float) -> float:
-        return F.cross_entropy(logits.double() / np.exp(log_temperature), labels).item()
+        total = 0.0
+        for part in parts(logits):
+            scaled = logits[part].double() / np.exp(log_temperature)
+            total += F.cross_entropy(scaled, labels[part], reduction="sum").item()
+        return total / len(labels)
 
     result = minimize_scalar(loss, bounds=(-4, 4), method="bounded")
     return float(np.exp(result.x))  # pyright: ignore[reportAttributeAccessIssue]

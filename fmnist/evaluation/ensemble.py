@@ -13,6 +13,7 @@ from fmnist.data.dataset import Split
 from fmnist.errors import check, one_of
 from fmnist.evaluation import Combine, SplitName
 from fmnist.evaluation.held_out import split_logits
+from fmnist.evaluation.logits import empty_logits, parts
 from fmnist.runs.files import read_json
 from fmnist.runs.run_folder import RUNS, find_checkpoint, run_of
 from fmnist.training.checkpoint import Checkpoint, load_checkpoint
@@ -34,6 +35,13 @@ def combine(members: list[Tensor], how: str) -> Tensor:
         InputError: `how` is neither.
     """
     one_of("combine", how, get_args(Combine))
+    combined = empty_logits(*members[0].shape)
+    for part in parts(combined):
+        combined[part] = _combine_part([logits[part] for logits in members], how)
+    return combined
+
+
+def _combine_part(members: list[Tensor], how: str) -> Tensor:
     each = [logits.float().softmax(1) for logits in members]
     probabilities = torch.stack(each)  # (members, N, classes)
     combined = probabilities.mean(0)

@@ -10,7 +10,7 @@ from fmnist.data.info import DataInfo
 from fmnist.data.sources import Source, find_data
 from fmnist.errors import check
 from fmnist.evaluation import SplitName
-from fmnist.models.inference import compute_logits
+from fmnist.evaluation.logits import model_logits
 from fmnist.training.checkpoint import Checkpoint
 from fmnist.training.device import default_device
 
@@ -20,8 +20,8 @@ def split_logits(checkpoint: Checkpoint, split: Split) -> Tensor:
 
     The checkpoint's model is left on that device.
     """
-    device = default_device()
-    return compute_logits(checkpoint.model.to(device), split.images.to(device)).cpu()
+    model = checkpoint.model.to(default_device())
+    return model_logits(model, split.images, len(checkpoint.data.classes))
 
 
 def held_out_split(checkpoint: Checkpoint, name: SplitName, source: Source) -> Split:
@@ -51,11 +51,30 @@ def training_sample(checkpoint: Checkpoint, count: int, source: Source) -> Split
     Raises:
         InputError: the data is another set.
     """
-    folder, info = _find_checkpoint_data(checkpoint, source)
-    _, train, _ = split_train(checkpoint.config, load_train(folder, info))
+    return sample_trained(checkpoint, official_training(checkpoint, source), count)
+
+
+def sample_trained(checkpoint: Checkpoint, official: Split, count: int) -> Split:
+    """`training_sample` of the official training set, which the checkpoint was trained on."""
+    trained = trained_on(checkpoint, official)
     # The same seed every time, so that two evaluations measure the same sample.
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(train))
-    return train.take(order[:count])
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(trained))
+    return trained.take(order[:count])
+
+
+def official_training(checkpoint: Checkpoint, source: Source) -> Split:
+    """Load the training set of the checkpoint's data, its validation images included.
+
+    Raises:
+        InputError: the data is another set.
+    """
+    return load_train(*_find_checkpoint_data(checkpoint, source))
+
+
+def trained_on(checkpoint: Checkpoint, official: Split) -> Split:
+    """The images of the official training set that the checkpoint was trained on."""
+    _, train, _ = split_train(checkpoint.config, official)
+    return train
 
 
 def _find_checkpoint_data(checkpoint: Checkpoint, source: Source) -> tuple[Path, DataInfo]:

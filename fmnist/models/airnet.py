@@ -47,7 +47,9 @@ class AirNet(nn.Module):
         self.blocks = nn.Sequential(*blocks)
 
         # The stem takes a pixel off each side, and every block halves the map.
-        self.pool = nn.MaxPool2d((problem.size - 1) // 2 ** len(widths))
+        halvings = 2 ** len(widths)
+        left = ((problem.height - 1) // halvings, (problem.width - 1) // halvings)
+        self.pool = nn.MaxPool2d(left)
         self.head = nn.Linear(channels, problem.classes)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, channels, H, W) -> (B, classes)

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from fmnist.config import Problem, TrainConfig
-from fmnist.models.limits import check_fixed_widths, check_image_size
+from fmnist.models.limits import check_fixed_widths, check_image_size, map_pixels
 
 
 def _dropout(config: TrainConfig) -> nn.Dropout:
@@ -33,9 +33,9 @@ class MyCNN(nn.Module):
             nn.ReLU(),
         )
         # Each 5×5 convolution takes 4 pixels off a side, each pooling halves it.
-        side = ((problem.size - 4) // 2 - 4) // 2
+        pixels = map_pixels(problem, lambda side: ((side - 4) // 2 - 4) // 2)
         self.head = nn.Sequential(
-            nn.Linear(20 * side * side, 50),
+            nn.Linear(20 * pixels, 50),
             nn.ReLU(),
             _dropout(config),
             nn.Linear(50, problem.classes),
@@ -79,7 +79,7 @@ class TwoConv(nn.Module):
             *self._stage(32, 64, 3, published),
         )
         # The second convolution, 3×3 padded by 2, makes the map larger by 2: 28, 14, 16, 8.
-        inputs = 64 * ((problem.size // 2 + 2) // 2) ** 2
+        inputs = 64 * map_pixels(problem, lambda side: (side // 2 + 2) // 2)
         dropout = [] if published else [_dropout(config)]
         self.head = nn.Sequential(
             nn.Linear(inputs, 4096), nn.ReLU(), *dropout, nn.Linear(4096, problem.classes)
@@ -127,7 +127,7 @@ class ThreeConv(nn.Module):
             channels = width
         self.features = nn.Sequential(*layers)
 
-        inputs = channels * (problem.size // 8) ** 2
+        inputs = channels * map_pixels(problem, lambda side: side // 8)
         self.head = nn.Sequential(
             nn.Linear(inputs, 512), nn.ReLU(), nn.Linear(512, problem.classes)
         )

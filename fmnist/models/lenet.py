@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from fmnist.config import Problem, TrainConfig
-from fmnist.models.limits import check_fixed_widths, check_image_size
+from fmnist.models.limits import check_fixed_widths, check_image_size, map_pixels
 
 
 class LeNet(nn.Module):
@@ -28,9 +28,9 @@ class LeNet(nn.Module):
             pool(2),
         )
         # Each 5×5 convolution takes 4 pixels off a side, each pooling halves it.
-        side = ((problem.size + 2 * padding - 4) // 2 - 4) // 2
+        pixels = map_pixels(problem, lambda side: ((side + 2 * padding - 4) // 2 - 4) // 2)
         self.head = nn.Sequential(
-            nn.Linear(16 * side * side, 120),
+            nn.Linear(16 * pixels, 120),
             activation(),
             nn.Linear(120, 84),
             activation(),

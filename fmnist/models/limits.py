@@ -1,4 +1,6 @@
-"""Checks that several networks share: fixed widths, and the smallest image."""
+"""What several networks share: fixed widths, the smallest image, and the size of a map."""
+
+from collections.abc import Callable
 
 from fmnist.config import Problem, TrainConfig
 from fmnist.errors import check
@@ -14,8 +16,17 @@ def check_fixed_widths(config: TrainConfig) -> None:
 
 def check_image_size(config: TrainConfig, problem: Problem, least: int) -> None:
     """Raise InputError if the images are smaller than `least` pixels on a side."""
-    size = problem.size
+    height, width = problem.height, problem.width
     check(
-        size >= least,
-        f"images of {size}×{size}: {config.model} needs {least}×{least} or more",
+        min(height, width) >= least,
+        f"images of {height}×{width}: {config.model} needs {least}×{least} or more",
     )
+
+
+def map_pixels(problem: Problem, left_of: Callable[[int], int]) -> int:
+    """Return the pixels of a network's last map.
+
+    Args:
+        left_of: a side of that map, by the image's.
+    """
+    return left_of(problem.height) * left_of(problem.width)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from fmnist.config import Problem, TrainConfig
 from fmnist.errors import check
-from fmnist.models.limits import check_fixed_widths, check_image_size
+from fmnist.models.limits import check_fixed_widths, check_image_size, map_pixels
 
 STAGES = (2, 2, 3, 3, 3)
 
@@ -123,7 +123,7 @@ class VGGLike(nn.Module):
             nn.Dropout(dropout),
         )
         self.head = nn.Sequential(
-            nn.Linear(256 * (problem.size // 4) ** 2, 512),
+            nn.Linear(256 * map_pixels(problem, lambda side: side // 4), 512),
             nn.ReLU(),
             nn.Dropout(dropout),
             nn.Linear(512, 64),

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fmnist.config import SMALLEST_ERASED_AREA, TrainConfig
+from fmnist.data.dataset import Statistics
+from fmnist.data.images import batch_within
 
 ORDER, AUGMENTATION, DROPOUT, AFFINE, NOISE, FLIP, MIX = range(7)
 """Streams of random numbers: one per use, so that none shifts another."""
@@ -22,8 +24,11 @@ ALL_BITS = 255
 MAX_ASPECT = 10 / 3
 """Height by width of an erased rectangle, at most; at least it is the inverse."""
 
-Statistics = tuple[Tensor, Tensor]
-"""Mean and deviation of the training pixels, (C, 1, 1) each in 0 to 255."""
+NOISE_BYTES = 2**26
+"""Noise that is drawn for an epoch: enough for each image of Fashion-MNIST to have its own."""
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
 
 
 def generator(*key: int) -> torch.Generator:
@@ -33,16 +38,21 @@ def generator(*key: int) -> torch.Generator:
 
 
 class ImageTable:
-    """The training images on their device, padded with background.
+    """Training images on their device, padded with background.
 
     With the padding a shifted image is one run of memory.
 
     Args:
         images: (N, H, W) or (N, C, H, W) uint8.
         margin: the largest shift, in pixels.
+        numbers: (N,) int64, each image's number in the training set, in rising order; None where
+            the table holds the whole set.
     """
 
-    def __init__(self, images: Tensor, margin: int, device: torch.device) -> None:
+    def __init__(
+        self, images: Tensor, margin: int, device: torch.device, numbers: Tensor | None = None
+    ) -> None:
+        self.numbers = None if numbers is None else numbers.to(device)
         self.shape = images.shape[1:]
         self.margin = margin
         if not margin:
@@ -69,12 +79,14 @@ class ImageTable:
         """Copy images, each moved by its shift.
 
         Args:
-            index: (B,) int64, each image's number.
+            index: (B,) int64, each image's number in the training set.
             shift: (B, 2) int64, rows and columns; what comes in from outside is background (0).
 
         Returns:
             (B, H, W) or (B, C, H, W).
         """
+        if self.numbers is not None:
+            index = torch.searchsorted(self.numbers, index)
         if not self.margin:
             return self.rows.index_select(0, index).view(-1, *self.shape)
 
@@ -99,10 +111,11 @@ class Augmentation:
     """(N, 2) int64, rows and columns."""
     affine: Tensor | None
     """(N, 2, 3) float32: rotation and scale, as affine_grid takes them."""
-    erase: tuple[Tensor, Tensor] | None
-    """(N, H, 1) and (N, 1, W) uint8: 255 in the rows and in the columns that are erased."""
+    erase: "Boxes | None"
+    """The rectangles that are erased."""
     fill: Tensor
-    """(C, 1, 1) uint8, the erased pixels' value; or (N, C, H, W) uint8, one for each pixel."""
+    """(C, 1, 1) uint8, the erased pixels' value; or (M, C, H, W) uint8, noise of which image i
+    takes number i modulo M."""
     mix: "Mix | None"
 
     @classmethod
@@ -111,13 +124,14 @@ class Augmentation:
         config: TrainConfig,
         epoch: int,
         count: int,
-        size: int,
+        size: Size,
         statistics: Statistics,
         device: torch.device,
     ) -> "Augmentation":
-        """Draw one epoch's augmentation of `count` square images of `size` pixels.
+        """Draw one epoch's augmentation of `count` images.
 
         Args:
+            size: height and width in pixels.
             statistics: of the training pixels; erased pixels are filled with them.
         """
         # Column 0 is free; to leave it out would change all others.
@@ -133,12 +147,11 @@ class Augmentation:
 
         affine: Tensor | None = None
         if config.rotate or config.scale:
-            affine = _affine(config, epoch, count).to(device)
+            affine = _affine(config, epoch, count, size).to(device)
 
-        erase: tuple[Tensor, Tensor] | None = None
+        erase: Boxes | None = None
         if config.erase:
-            rows, columns = _rectangles(uniform[:, 3:8], config, size)
-            erase = (rows.to(device), columns.to(device))
+            erase = _rectangles(uniform[:, 3:8], config, size).to(device)
 
         fill = _fill(config, epoch, count, size, statistics).to(device)
         mix = Mix.draw(config, epoch, count, size, device) if config.cutmix else None
@@ -159,23 +172,32 @@ class Augmentation:
             return images
 
         others = self._unmixed(table, self.mix.other.index_select(0, index))
-        inside = self.mix.rows.index_select(0, index) & self.mix.columns.index_select(0, index)
+        inside = self.mix.square.inside(index)
         if images.ndim == 4:
             inside = inside.unsqueeze(1)
         return _choose(inside, others, images)
 
-    def targets(self, every: Tensor, index: Tensor) -> Tensor:
+    def needed(self, index: Tensor) -> Tensor:
+        """Numbers of the images that `take` reads for a batch, in rising order."""
+        if self.mix is not None:
+            index = torch.cat((index, self.mix.other.index_select(0, index)))
+        return index.unique()
+
+    def targets(self, labels: Tensor, index: Tensor, classes: int) -> Tensor:
         """The targets of the batch that `take` makes.
 
         Args:
-            every: the labels, (N,) int64; with CutMix (N, classes) float32, of which each image
-                takes as much as its pixels.
+            labels: (N,) int64, of the whole training set.
+
+        Returns:
+            (B,) int64; with CutMix (B, classes) float32, each image's share of its pixels.
         """
-        own = every.index_select(0, index)
+        own = labels.index_select(0, index)
         if self.mix is None:
             return own
-        others = every.index_select(0, self.mix.other.index_select(0, index))
-        return others.lerp(own, self.mix.kept.index_select(0, index))
+        others = labels.index_select(0, self.mix.other.index_select(0, index))
+        kept = self.mix.kept.index_select(0, index)
+        return F.one_hot(others, classes).float().lerp(F.one_hot(own, classes).float(), kept)
 
     def _unmixed(self, table: ImageTable, index: Tensor) -> Tensor:
         """The augmented images before CutMix."""
@@ -191,44 +213,85 @@ class Augmentation:
             planes = F.grid_sample(planes.float(), grid, align_corners=False).round_().byte()
 
         if self.erase is not None:
-            rows = self.erase[0].index_select(0, index)
-            columns = self.erase[1].index_select(0, index)
-            inside = (rows & columns).unsqueeze(1)
-            one_value = self.fill.ndim == 3
-            fill = self.fill if one_value else self.fill.index_select(0, index)
+            inside = self.erase.inside(index).unsqueeze(1)
+            fill = self.fill
+            if fill.ndim == 4:
+                fill = fill.index_select(0, index % len(fill))
             planes = _choose(inside, fill.expand_as(planes), planes)
         return planes.view_as(images)
 
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """CutMix (Yun et al., 2019): a square of each of N images comes from another image.
+    """CutMix (Yun et al., 2019): a rectangle of each of N images comes from another image.
 
-    It lies wholly inside, and each image has its own, where the paper has one for a batch.
+    It has the image's aspect ratio and lies wholly inside. Each image has its own, where the paper
+    has one for a batch.
     """
 
     other: Tensor
-    """(N,) int64, the number of the image that the square comes from."""
-    rows: Tensor
-    """(N, size, 1) uint8: 255 in the rows of the square."""
-    columns: Tensor
-    """(N, 1, size) uint8: 255 in its columns."""
+    """(N,) int64, the number of the image that the rectangle comes from."""
+    square: "Boxes"
     kept: Tensor
     """(N, 1) float32: share of pixels outside of it."""
 
     @classmethod
     def draw(
-        cls, config: TrainConfig, epoch: int, count: int, size: int, device: torch.device
+        cls, config: TrainConfig, epoch: int, count: int, size: Size, device: torch.device
     ) -> "Mix":
-        """Draw one epoch's squares of `count` images of `size` pixels."""
+        """Draw one epoch's rectangles of `count` images."""
         random = generator(config.seed, MIX, epoch)
         uniform = torch.rand(count, 4, generator=random)  # whether, area, top, left
         mixed = uniform[:, 0] < config.cutmix
-        side = (uniform[:, 1].sqrt() * size).round() * mixed
-        rows, columns = _boxes(side, side, uniform[:, 2:], size)
-        kept = 1 - (side / size).square().unsqueeze(1)
+        height = (uniform[:, 1].sqrt() * size[0]).round() * mixed
+        width = (uniform[:, 1].sqrt() * size[1]).round() * mixed
+        kept = 1 - (height / size[0] * (width / size[1])).unsqueeze(1)
+        square = Boxes.place(height, width, uniform[:, 2:], size)
         other = torch.randperm(count, generator=random)
-        return cls(other.to(device), rows.to(device), columns.to(device), kept.to(device))
+        return cls(other.to(device), square.to(device), kept.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """A rectangle in each of N images. Masks are made for a batch at a time."""
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    """(N,) float32 each, whole numbers; a height of 0 is no rectangle."""
+    size: Size
+    """Of the images."""
+
+    @classmethod
+    def place(cls, height: Tensor, width: Tensor, uniform: Tensor, size: Size) -> "Boxes":
+        """Put rectangles of so many pixels at random places.
+
+        Args:
+            height, width: (N,) float32, whole numbers.
+            uniform: (N, 2) in 0 to 1: top, left.
+        """
+        top = (uniform[:, 0] * (size[0] - height + 1)).floor()
+        left = (uniform[:, 1] * (size[1] - width + 1)).floor()
+        return cls(top, left, height, width, size)
+
+    def to(self, device: torch.device) -> "Boxes":
+        sides = (self.top, self.left, self.height, self.width)
+        return Boxes(*(side.to(device) for side in sides), size=self.size)
+
+    def inside(self, index: Tensor) -> Tensor:
+        """Masks of the images with these numbers: (B, H, W) uint8, 255 inside the rectangle."""
+        rows = self._covered(self.top, self.height, self.size[0], index)
+        columns = self._covered(self.left, self.width, self.size[1], index)
+        return rows.unsqueeze(2) & columns.unsqueeze(1)
+
+    @staticmethod
+    def _covered(start: Tensor, length: Tensor, size: int, index: Tensor) -> Tensor:
+        """Bytes of 255 where a side of `size` pixels is covered, (B, size)."""
+        first = start.index_select(0, index)[:, None]
+        after = first + length.index_select(0, index)[:, None]
+        place = torch.arange(size, device=index.device)
+        return ((place >= first) & (place < after)).byte().mul_(ALL_BITS)
 
 
 def _planes(images: Tensor) -> Tensor:
@@ -254,7 +317,7 @@ def _mirrored(config: TrainConfig, epoch: int, count: int) -> Tensor:
     return mirrored.byte().mul(ALL_BITS).view(-1, 1, 1, 1)
 
 
-def _affine(config: TrainConfig, epoch: int, count: int) -> Tensor:
+def _affine(config: TrainConfig, epoch: int, count: int, size: Size) -> Tensor:
     """Draw for each image a rotation about its centre and a factor of enlargement.
 
     Returns:
@@ -265,53 +328,39 @@ def _affine(config: TrainConfig, epoch: int, count: int) -> Tensor:
     angle = torch.deg2rad(config.rotate * uniform[:, 0])
     cosine, sine = angle.cos(), angle.sin()
     zero = torch.zeros_like(sine)
-    turn = torch.stack((cosine, -sine, zero, sine, cosine, zero), 1).view(-1, 2, 3)
+    # Coordinates go from -1 to 1 on both sides, however long they are.
+    height, width = size
+    across, down = -sine * (height / width), sine * (width / height)
+    turn = torch.stack((cosine, across, zero, down, cosine, zero), 1).view(-1, 2, 3)
     return turn / (1 + config.scale * uniform[:, 1]).view(-1, 1, 1)
 
 
-def _fill(config: TrainConfig, epoch: int, count: int, size: int, statistics: Statistics) -> Tensor:
+def _fill(
+    config: TrainConfig, epoch: int, count: int, size: Size, statistics: Statistics
+) -> Tensor:
     """What erased pixels become: `Augmentation.fill`."""
     mean, deviation = statistics
     if not config.erase or config.erase_fill != "noise":
         return mean.round().byte()
     random = generator(config.seed, NOISE, epoch)
-    normal = torch.randn(count, len(mean), size, size, generator=random)
+    # More would be as large as the images themselves.
+    count = batch_within(count, NOISE_BYTES, len(mean) * size[0] * size[1])
+    normal = torch.randn(count, len(mean), *size, generator=random)
     return normal.mul_(deviation).add_(mean).clamp_(0, 255).byte()
 
 
-def _rectangles(uniform: Tensor, config: TrainConfig, size: int) -> tuple[Tensor, Tensor]:
+def _rectangles(uniform: Tensor, config: TrainConfig, size: Size) -> Boxes:
     """Place random erasing's rectangles (Zhong et al., 2017), of aspect ratio .3 to 3.3.
 
     Args:
         uniform: (N, 5) in 0 to 1: whether, area, aspect, top, left.
-
-    Returns:
-        the rows (N, size, 1) and the columns (N, 1, size) that are erased, as bytes of 255.
     """
     spread = config.erase_area - SMALLEST_ERASED_AREA
-    area = (SMALLEST_ERASED_AREA + spread * uniform[:, 1]) * size * size
+    area = (SMALLEST_ERASED_AREA + spread * uniform[:, 1]) * size[0] * size[1]
     aspect = torch.exp((2 * uniform[:, 2] - 1) * np.log(MAX_ASPECT))
-    height = (area * aspect).sqrt().round().clamp(1, size)
-    width = (area / aspect).sqrt().round().clamp(1, size)
+    height = (area * aspect).sqrt().round().clamp(1, size[0])
+    width = (area / aspect).sqrt().round().clamp(1, size[1])
 
     # A rectangle without height erases nothing.
     erased = uniform[:, 0] < config.erase
-    return _boxes(height * erased, width, uniform[:, 3:], size)
-
-
-def _boxes(height: Tensor, width: Tensor, uniform: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Put rectangles of so many pixels at random places.
-
-    Args:
-        height, width: (N,) float32, whole numbers.
-        uniform: (N, 2) in 0 to 1: top, left.
-
-    Returns:
-        rows (N, size, 1) and columns (N, 1, size), bytes of 255.
-    """
-    top = (uniform[:, 0] * (size - height + 1)).floor()
-    left = (uniform[:, 1] * (size - width + 1)).floor()
-    place = torch.arange(size)
-    rows = (place >= top[:, None]) & (place < (top + height)[:, None])
-    columns = (place >= left[:, None]) & (place < (left + width)[:, None])
-    return rows.byte().mul(ALL_BITS).unsqueeze(2), columns.byte().mul(ALL_BITS).unsqueeze(1)
+    return Boxes.place(height * erased, width, uniform[:, 3:], size)

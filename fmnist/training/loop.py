@@ -1,5 +1,6 @@
 """The one training loop of every launcher: a plain process, a Ray Train worker, a search trial."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,13 +14,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fmnist.config import TrainConfig
-from fmnist.data.dataset import Split, TrainingData, pixel_statistics
+from fmnist.data.dataset import Split, Statistics, TrainingData
+from fmnist.data.images import Images, batch_within
 from fmnist.errors import check
 from fmnist.models import build_model
 from fmnist.models.inference import compute_logits
-from fmnist.training.augment import DROPOUT, ORDER, Augmentation, ImageTable, generator
+from fmnist.training.augment import DROPOUT, ORDER, Augmentation, generator
 from fmnist.training.averaging import build_average
 from fmnist.training.device import Rank, autocast, resolve
+from fmnist.training.feed import Feed, fits, make_feed
 from fmnist.training.initial_weights import initialise
 from fmnist.training.metrics import DivergedError, EpochMetrics, StepReport
 from fmnist.training.optimizers import build_optimizers, set_lr
@@ -31,6 +34,8 @@ REPORT_EVERY_S = 1.0
 PREPARED_IMAGES = 2048
 """Images that are augmented at once, over several batches: starting an operation costs as much as a
 few hundred images do."""
+PREPARED_BYTES = 2**25
+"""Bytes of pixels in those, at most: rotating them takes ten times as much."""
 NORMALISATIONS = {"unit": (0.0, 1.0), "mnist": (0.1307, 0.3081)}
 """Mean and deviation of pixels from 0 to 1 that do not depend on the training images."""
 
@@ -39,7 +44,7 @@ OnStep = Callable[[StepReport], None]
 
 def check_batches(config: TrainConfig, train: Split, world_size: int = 1) -> None:
     """Raise InputError unless the images fill a global batch that the workers can share."""
-    batch, images, size = config.global_batch_size, len(train), train.images.shape[-1]
+    batch, images, size = config.global_batch_size, len(train), min(train.images.shape[-2:])
     check(
         batch % world_size == 0,
         f"global_batch_size={batch}: it must be a multiple of the {world_size} workers",
@@ -60,7 +65,7 @@ def start_training(config: TrainConfig, data: TrainingData, device: torch.device
     # On the CPU, so that a network begins with the same weights on every device.
     torch.manual_seed(config.seed)
 
-    mean, deviation = normalisation(config, data.train.images)
+    mean, deviation = normalisation(config, data.statistics)
     model = build_model(config, data.problem, mean, deviation)
     initialise(model.network, config)
     model = model.to(device)
@@ -71,13 +76,16 @@ def start_training(config: TrainConfig, data: TrainingData, device: torch.device
     return TrainState(config, model, optimizers, build_average(config, model))
 
 
-def normalisation(config: TrainConfig, images: Tensor) -> tuple[Tensor, Tensor]:
+def normalisation(config: TrainConfig, statistics: Statistics) -> Statistics:
     """Mean to subtract from the pixels (0 to 255) and deviation to divide by.
+
+    Args:
+        statistics: of the training images.
 
     Returns:
         two tensors of (channels, 1, 1) float32.
     """
-    mean, deviation = pixel_statistics(images)
+    mean, deviation = statistics
     if config.normalisation == "standard":
         return mean, deviation
     fixed_mean, fixed_deviation = NORMALISATIONS[config.normalisation]
@@ -116,7 +124,8 @@ def train_epochs(
     yield the same metrics.
 
     Args:
-        data: images on the CPU; moved to the device once. The validation images, if any, are
+        data: images on the CPU or in files; they are moved to a GPU that has room for them, and
+            read batch by batch otherwise, with the same result. The validation images, if any, are
             evaluated after each epoch, in training precision.
         rank: where this process computes, and which share of each batch.
         on_step: called about once a second.
@@ -129,6 +138,8 @@ def train_epochs(
         DivergedError: the loss is not finite.
     """
     check_batches(config, data.train, rank.world_size)
+    # Once: they may take a pass over all images.
+    data = dataclasses.replace(data, known_statistics=data.statistics)
     state = start_training(config, data, rank.device)
     if resume is not None:
         state.load_state_dict(resume)
@@ -184,9 +195,12 @@ class _Loop:
     state: TrainState
     network: nn.Module
     """The network as it is stepped: under DDP, compiled, or plain."""
-    table: ImageTable
-    targets: Tensor  # (N,) int64 labels, or (N, classes) float32 where CutMix mixes them
-    statistics: tuple[Tensor, Tensor]  # mean and deviation of the pixels, (C, 1, 1) both
+    feed: Feed
+    labels: Tensor  # (N,) int64
+    size: tuple[int, int]
+    """Height and width of the images."""
+    statistics: Statistics
+    classes: int
     loss_of: nn.CrossEntropyLoss
     held_out: Split | None
     """This rank's share of the validation images, on its device."""
@@ -200,16 +214,15 @@ class _Loop:
         """Move the data to the device and wrap the network."""
         config, device = state.config, rank.device
         labels = data.train.labels.to(device)
-        targets = labels
-        if config.cutmix:
-            targets = F.one_hot(labels, data.classes).float()
-
+        height, width = data.train.images.shape[-2:]
         return cls(
             state=state,
             network=_wrap(state, rank),
-            table=ImageTable(data.train.images, config.shift, device),
-            targets=targets,
-            statistics=pixel_statistics(data.train.images),
+            feed=make_feed(data.train.images, config.shift, device),
+            labels=labels,
+            size=(height, width),
+            statistics=data.statistics,
+            classes=data.classes,
             loss_of=nn.CrossEntropyLoss(
                 class_weights(config, labels, data.classes),
                 reduction="sum",
@@ -223,7 +236,7 @@ class _Loop:
     def train_epoch(self, epoch: int) -> _TrainedEpoch:
         """Train one epoch. Raises DivergedError if the loss is not finite."""
         state, config, rank = self.state, self.state.config, self.rank
-        images = len(self.targets)
+        images = len(self.labels)
         full_steps = images // config.global_batch_size
         steps = steps_in_epoch(config, epoch, images)
         batches = self._batches(epoch, steps)
@@ -253,7 +266,7 @@ class _Loop:
         """Numbers of the images in this rank's share of each batch, (steps, B) int64."""
         config, rank = self.state.config, self.rank
         # The same order on every rank; each takes every n-th image of a batch.
-        order = torch.randperm(len(self.targets), generator=generator(config.seed, ORDER, epoch))
+        order = torch.randperm(len(self.labels), generator=generator(config.seed, ORDER, epoch))
         batches = order[: steps * config.global_batch_size].view(steps, -1)
         return batches[:, rank.rank :: rank.world_size].to(rank.device)
 
@@ -262,16 +275,17 @@ class _Loop:
         augmentation = Augmentation.draw(
             self.state.config,
             epoch,
-            len(self.targets),
-            self.table.shape[-1],
+            len(self.labels),
+            self.size,
             self.statistics,
             self.rank.device,
         )
         size = batches.shape[1]
-        for several in batches.split(max(PREPARED_IMAGES // size, 1)):
-            index = several.flatten()
-            images = augmentation.take(self.table, index)
-            targets = augmentation.targets(self.targets, index)
+        image_bytes = len(self.statistics[0]) * self.size[0] * self.size[1]
+        prepared = batch_within(PREPARED_IMAGES, PREPARED_BYTES, image_bytes)
+        parts = [several.flatten() for several in batches.split(max(prepared // size, 1))]
+        for index, images in zip(parts, self.feed.augmented(augmentation, parts), strict=True):
+            targets = augmentation.targets(self.labels, index, self.classes)
             yield from zip(images.split(size), targets.split(size), strict=True)
 
     def _step(self, pixels: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -349,12 +363,13 @@ def _wrap(state: TrainState, rank: Rank) -> nn.Module:
 
 
 def _share(split: Split | None, rank: Rank) -> Split | None:
-    """This rank's share of a split, on its device."""
+    """This rank's share of a split; on its device where there is room."""
     if split is None:
         return None
-    images = split.images[rank.rank :: rank.world_size].to(rank.device)
-    labels = split.labels[rank.rank :: rank.world_size].to(rank.device)
-    return Split(images, labels)
+    share = split.take(slice(rank.rank, None, rank.world_size))
+    if not fits(share.images.nbytes, rank.device):
+        return share
+    return Split(Images(share.images.tensor().to(rank.device)), share.labels)
 
 
 def _validate(state: TrainState, split: Split | None, rank: Rank) -> tuple[float, float] | None:
@@ -366,8 +381,7 @@ def _validate(state: TrainState, split: Split | None, rank: Rank) -> tuple[float
 
     loss_sum = F.cross_entropy(logits, split.labels, reduction="sum")
     correct = (logits.argmax(1) == split.labels).sum()
-    images = torch.tensor(len(split), device=logits.device)
-    totals = torch.stack((loss_sum, correct, images))
+    totals = torch.stack((loss_sum, correct, torch.tensor(len(split)))).to(rank.device)
     if rank.world_size > 1:
         dist.all_reduce(totals)
     loss, right, count = cast(list[float], totals.tolist())

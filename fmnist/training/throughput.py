@@ -1,7 +1,7 @@
 """Images/s of a training, measured on a few batches before an expensive start."""
 
 from fmnist.config import TrainConfig
-from fmnist.data.dataset import Split, TrainingData
+from fmnist.data.dataset import TrainingData
 from fmnist.training.device import Rank
 from fmnist.training.loop import train_epochs
 
@@ -22,8 +22,8 @@ def measure_speed(config: TrainConfig, data: TrainingData, rank: Rank) -> float:
 
     def seconds(steps: int) -> float:
         images = steps * batch
-        few = Split(data.train.images[:images], data.train.labels[:images])
-        metrics, _ = next(train_epochs(measured, TrainingData(few, None, data.classes), rank))
+        few = TrainingData(data.train.first(images), None, data.classes, data.known_statistics)
+        metrics, _ = next(train_epochs(measured, few, rank))
         return images / metrics.images_per_s
 
     # The first step allocates memory and chooses kernels.

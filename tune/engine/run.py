@@ -11,10 +11,10 @@ from rich.console import Console
 
 from cluster.nodes import Requirements, versions
 from cluster.ray_compat import HEAD_NODE_RESOURCE_NAME
+from cluster.shared_data import share_data
 from cluster.worker import Job
 from fmnist.errors import InputError
 from fmnist.runs.summary import stage
-from tune.arrays import to_arrays
 from tune.engine.ddp_trial import run_ddp_trial
 from tune.engine.memory_kills import survive_memory_kills
 from tune.engine.scheduler import Dealer, Decider, Limit
@@ -164,9 +164,7 @@ def _trainable(setup: SearchSetup, packing: Packing, storage: TrialStorage) -> A
     trial = ray.tune.with_parameters(
         run_trial,
         base=setup.base,
-        train=to_arrays(data.train),
-        validation=to_arrays(data.validation),
-        classes=data.classes,
+        data=share_data(data),
         storage=storage,
     )
     resources = {kind.lower(): amount for kind, amount in packing.share.items()}
@@ -178,9 +176,7 @@ def _ddp_trainable(setup: SearchSetup, storage: TrialStorage) -> Any:
     assert data.validation is not None, "a search compares trials by validation images"
     job = Job(
         config=setup.base,
-        train=ray.put(data.train),
-        validation=ray.put(data.validation),
-        classes=data.classes,
+        data=share_data(data),
         state=storage.state(0),
         requirements=storage.requirements,
         progress=None,

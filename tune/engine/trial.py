@@ -7,14 +7,13 @@ from typing import Any
 import ray.tune
 
 from cluster.nodes import Requirements
+from cluster.shared_data import SharedData
 from cluster.storage import StateFile, Storage
 from fmnist.config import TrainConfig
-from fmnist.data.dataset import TrainingData
 from fmnist.errors import InputError
 from fmnist.training.device import Rank, default_device, set_threads
 from fmnist.training.metrics import DivergedError, TrainingFailed
 from fmnist.training.session import TrainingResult, run_session
-from tune.arrays import Arrays, from_arrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +32,7 @@ def run_trial(
     params: dict[str, Any],
     *,
     base: TrainConfig,
-    train: Arrays,
-    validation: Arrays,
-    classes: int,
+    data: SharedData,
     storage: TrialStorage,
 ) -> None:
     """Train `base` with a trial's candidate values, or go on where the trial was interrupted.
@@ -47,11 +44,10 @@ def run_trial(
     """
     config = base.replace(**params["trial"]["candidate"])
     set_threads(config)
-    data = TrainingData(from_arrays(train), from_arrays(validation), classes)
     store = storage.state(params["trial"]["number"])
     try:
         storage.requirements.check_here()
-        for event in run_session(config, data, Rank(default_device()), store):
+        for event in run_session(config, data.open(), Rank(default_device()), store):
             # Epochs of earlier sessions are reported too: nobody may have heard of the last one.
             if not isinstance(event, TrainingResult):
                 ray.tune.report(event.to_dict())

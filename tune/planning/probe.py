@@ -1,26 +1,25 @@
 """What a network needs, measured before a search: images/s and GPU memory."""
 
+import dataclasses
 import math
 import statistics
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ray
 import ray.exceptions
 import torch
 
+from cluster.shared_data import SharedData, share_data
 from fmnist.config import TrainConfig
-from fmnist.data.dataset import Split, TrainingData
+from fmnist.data.dataset import TrainingData
 from fmnist.errors import check
 from fmnist.training.device import Rank, default_device, set_threads
 from fmnist.training.throughput import measure_speed
-from tune.arrays import Arrays, from_arrays, to_arrays
 
-MEASURED_IMAGES = 20_000
-"""A few batches of each network; more images would only take time to copy."""
 TRIAL_START_S = 0.3
 """Seconds that Ray takes to hand one trial to a process that runs already."""
 RAY_TRAIN_PROCESSES = 8
@@ -69,22 +68,20 @@ class SpeedSample(NamedTuple):
     images_per_s: float
 
 
-def measure_network(config: TrainConfig, train: Arrays, classes: int, threads: int) -> SpeedSample:
+def measure_network(config: TrainConfig, data: SharedData, threads: int) -> SpeedSample:
     """Measure the speed of training `config` in this process."""
     began = time.time()
     set_threads(config.replace(threads=config.threads or threads))
-    data = TrainingData(from_arrays(train), None, classes)
-    return SpeedSample(began, measure_speed(config, data, Rank(default_device())))
+    return SpeedSample(began, measure_speed(config, data.open(), Rank(default_device())))
 
 
-def measure_memory(config: TrainConfig, train: Arrays, classes: int) -> tuple[int, int]:
+def measure_memory(config: TrainConfig, data: SharedData) -> tuple[int, int]:
     """Train a few batches of `config` on this process's GPU.
 
     Returns:
         the bytes that PyTorch took at the peak, and the bytes that the GPU has.
     """
-    data = TrainingData(from_arrays(train), None, classes)
-    measure_speed(config, data, Rank(default_device()))
+    measure_speed(config, data.open(), Rank(default_device()))
     total = torch.cuda.get_device_properties(0).total_memory
     return torch.cuda.max_memory_reserved(), total
 
@@ -93,9 +90,7 @@ def measure_memory(config: TrainConfig, train: Arrays, classes: int) -> tuple[in
 class _Bench:
     """Measures speeds in processes of the cluster."""
 
-    train: Any
-    """Reference to Arrays in Ray's object store."""
-    classes: int
+    data: SharedData
 
     def run(
         self, config: TrainConfig, share: Mapping[str, float], processes: int
@@ -110,7 +105,7 @@ class _Bench:
             num_cpus=share["CPU"], num_gpus=share.get("GPU", 0), max_retries=0
         )
 
-        running = [task.remote(config, self.train, self.classes, threads) for _ in range(processes)]
+        running = [task.remote(config, self.data, threads) for _ in range(processes)]
         try:
             samples = ray.get(running)
         except ray.exceptions.RayError:
@@ -143,8 +138,7 @@ def measure(
     Raises:
         InputError: no network could be trained.
     """
-    few = Split(data.train.images[:MEASURED_IMAGES], data.train.labels[:MEASURED_IMAGES])
-    bench = _Bench(ray.put(to_arrays(few)), data.classes)
+    bench = _Bench(share_data(_without_validation(data)))
     asked = time.time()
     start_s = 0.0
     measured: dict[str, float] = {}
@@ -187,13 +181,13 @@ def pack(configs: list[TrainConfig], data: TrainingData) -> float:
     Raises:
         InputError: none of them could be trained.
     """
-    train = ray.put(to_arrays(data.train))
+    shared = share_data(_without_validation(data))
     task = ray.remote(measure_memory).options(num_gpus=1, max_retries=0, max_calls=1)
     shares: list[float] = []
     for config in configs:
         # A network that cannot be trained is left out here; its trial will report the reason.
         with suppress(ray.exceptions.RayError):
-            peak, total = ray.get(task.remote(config, train, data.classes))
+            peak, total = ray.get(task.remote(config, shared))
             shares.append(gpu_share(peak, total))
 
     check(
@@ -202,6 +196,10 @@ def pack(configs: list[TrainConfig], data: TrainingData) -> float:
         "give a share, such as 0.25",
     )
     return max(shares)
+
+
+def _without_validation(data: TrainingData) -> TrainingData:
+    return dataclasses.replace(data, validation=None)
 
 
 def gpu_share(peak: int, total: int) -> float:

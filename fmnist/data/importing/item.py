@@ -34,7 +34,11 @@ class Item:
     stamp: str
     """Changes when its content may have: size and time of the file that holds it."""
     read: Callable[[], bytes | NDArray[Any]]
-    """Reads it: an image file's bytes, or its pixels, (H, W) or (H, W, channels) of any type."""
+    """Reads it: an image file's bytes, or its pixels, (H, W) or (H, W, channels) of any type.
+
+    Any thread may call it, best in the order listed: a packed source is read on from where it was.
+    It raises OSError, ReadError or fmnist.data.picture.ImageError where this picture cannot be read
+    (a Fault), and DataError where nothing of the file that holds it can be (the import ends)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,35 @@ class Fault:
     """The picture's, as in Item; for "too few of a class" the class's."""
     detail: str
     """What is wrong, with the value and what is allowed."""
+    label: str = ""
+    """Its class, where that is known."""
+
+
+class ReadError(ValueError):
+    """A picture that `Item.read` cannot give, and why."""
+
+    def __init__(self, kind: FaultKind, detail: str) -> None:
+        super().__init__(detail)
+        self.kind: FaultKind = kind
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A file that is counted and not taken, which is no fault.
+
+    A class of which nothing but such files is there is a fault nevertheless.
+    """
+
+    kind: Literal["link", "not read"]
+    """"link": it leads to a picture of the same class that is counted already; "not read": it is of
+    a kind that is not read."""
+    name: str
+    label: str
+    """Its class; "" in none."""
+
+
+Entry = Item | Fault | LeftOut
 
 
 class Reader(Protocol):
@@ -56,9 +89,16 @@ class Reader(Protocol):
         """The kind in words: "a folder for each class", "Kaggle's CSV of pixels"."""
         ...
 
-    def entries(self) -> Iterator[Item | Fault]:
+    def entries(self) -> Iterator[Entry]:
         """List the pictures and what is wrong, in an order that is always the same.
 
         It reads no picture, and holds little in memory: a source may have millions.
+        """
+        ...
+
+    def class_order(self) -> list[str] | None:
+        """The classes in the order that numbers them, once `entries` has ended.
+
+        It may name classes that no picture has. None leaves the order to the engine.
         """
         ...

@@ -16,7 +16,9 @@ STATISTICS = (torch.full((1, 1, 1), 73.0), torch.full((1, 1, 1), 90.0))
 """Mean and deviation of the pixels."""
 
 
-def draw(config: TrainConfig, count: int = 4000, *, epoch: int = 1, size: int = 28) -> Augmentation:
+def draw(
+    config: TrainConfig, count: int = 4000, *, epoch: int = 1, size: tuple[int, int] = (28, 28)
+) -> Augmentation:
     return Augmentation.draw(config, epoch, count, size, STATISTICS, CPU)
 
 
@@ -96,14 +98,14 @@ def test_a_batch_is_augmented_as_image_by_image(train: Split) -> None:
     assert drawn.mix is not None
 
     flip = drawn.flip.flatten().bool().tolist()
-    erased = (drawn.erase[0] & drawn.erase[1]).bool().numpy()
+    erased = drawn.erase.inside(torch.arange(200)).bool().numpy()
     alone: list[NDArray[np.uint8]] = []
     for number, image in enumerate(images.numpy()):
         rows, columns = drawn.shift[number].tolist()
         fill = int(drawn.fill)
         alone.append(slowly(image, flip[number], (rows, columns), erased[number], fill))
 
-    squares = (drawn.mix.rows & drawn.mix.columns).bool().numpy()
+    squares = drawn.mix.square.inside(torch.arange(200)).bool().numpy()
     mixed: list[NDArray[np.uint8]] = []
     for image, other, square in zip(alone, drawn.mix.other.tolist(), squares, strict=True):
         mixed.append(np.where(square, alone[other], image))
@@ -118,7 +120,7 @@ def test_cutmix_takes_of_each_label_as_much_as_of_its_pixels() -> None:
     index = torch.randperm(200)
     drawn = draw(config, 200)
     mixed = drawn.take(ImageTable(images.contiguous(), 0, CPU), index)
-    targets = drawn.targets(torch.eye(200), index)
+    targets = drawn.targets(torch.arange(200), index, 200)
 
     shares = torch.stack([torch.bincount(image.flatten(), minlength=200) / 784 for image in mixed])
     torch.testing.assert_close(targets, shares)
@@ -134,14 +136,15 @@ def test_cutmix_takes_of_each_label_as_much_as_of_its_pixels() -> None:
 @pytest.mark.parametrize("shift", [0, 1, 5])
 def test_colour_images_of_another_size_move_like_their_planes(shift: int) -> None:
     config = OFF.replace(shift=shift, flip=True, erase=0.5, cutmix=0.5)
-    images = torch.randint(0, 256, (60, 3, 20, 20), dtype=torch.uint8)
+    size = (20, 12)
+    images = torch.randint(0, 256, (60, 3, *size), dtype=torch.uint8)
     mean, deviation = STATISTICS
     colour = (mean.expand(3, 1, 1), deviation.expand(3, 1, 1))
-    together = Augmentation.draw(config, 1, 60, 20, colour, CPU)
+    together = Augmentation.draw(config, 1, 60, size, colour, CPU)
     moved = together.take(ImageTable(images, shift, CPU), torch.arange(60))
 
     for channel in range(3):
-        alone = draw(config, 60, size=20)
+        alone = draw(config, 60, size=size)
         plane = alone.take(ImageTable(images[:, channel], shift, CPU), torch.arange(60))
         assert torch.equal(moved[:, channel], plane)
 

@@ -230,7 +230,7 @@ def test_early_stopping_goes_back_to_the_best_epoch(few: TrainingData) -> None:
     held_out = few.validation
     assert held_out is not None
     with torch.inference_mode():
-        logits = last.model.eval()(held_out.images)
+        logits = last.model.eval()(held_out.images.tensor())
         loss = nn.functional.cross_entropy(logits, held_out.labels).item()
     assert loss == pytest.approx(losses[last.kept_epoch - 1], abs=1e-5)
 

@@ -105,7 +105,7 @@ def test_warmup_rises_to_the_peak_and_never_steps_at_zero() -> None:
 def weights_after(optimizers: list[Optimizer], model: nn.Module, batch: Split) -> list[Tensor]:
     """The model's weights after five steps on one batch."""
     for _ in range(5):
-        nn.functional.cross_entropy(model(batch.images), batch.labels).backward()
+        nn.functional.cross_entropy(model(batch.images.tensor()), batch.labels).backward()
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()

@@ -1,0 +1,72 @@
+"""Recognise what a path holds, by looking at it."""
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from fmnist.data.importing.folder import recognise_folder
+from fmnist.data.importing.item import Reader
+from fmnist.data.importing.words import shown
+from fmnist.errors import DataError
+
+LISTED = 10
+"""Entries of an unknown folder that the error names."""
+
+Recogniser = Callable[[Path], Reader | Path | None]
+"""Returns what reads the source, or a folder with MNIST's four files that are used as they are, or
+None where the path holds something else. It raises DataError where it is this kind, and broken."""
+
+RECOGNISERS: dict[str, Recogniser] = {
+    "a folder for each class": recognise_folder,
+}
+"""The kinds of sources in words, in the order they are tried: the surest signs first."""
+
+
+def recognise(path: Path, argument: str) -> Reader | Path:
+    """Find what reads a source.
+
+    Args:
+        path: a file or a folder of this machine.
+        argument: how errors name it: "data='photos'".
+
+    Raises:
+        DataError: nothing is there, or nothing that is known.
+    """
+    if not path.exists():
+        raise DataError(f"{argument}: no such file or folder")
+
+    for recogniser in RECOGNISERS.values():
+        found = recogniser(path)
+        if found is not None:
+            return found
+
+    looked_for = ["MNIST's four files (train-images-idx3-ubyte and so on, plain or .gz)"]
+    looked_for += list(RECOGNISERS)
+    raise DataError(
+        f"{argument}: nothing in it is known. Looked for: {'; '.join(looked_for)}. "
+        f"There: {_describe(path)}"
+    )
+
+
+def _describe(path: Path) -> str:
+    """What lies at a path: the first entries, and how many there are of each suffix."""
+    if not path.is_dir():
+        return f"a file of {path.stat().st_size:,} bytes"
+
+    names = sorted(os.listdir(path))
+    if not names:
+        return "an empty folder"
+    listed = ", ".join(shown(name) for name in names[:LISTED])
+    if len(names) > LISTED:
+        listed += f" and {len(names) - LISTED:,} more"
+
+    suffixes = Counter(_kind_of(path / name) for name in names)
+    counts = ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.most_common(LISTED))
+    return f"{listed} ({counts})"
+
+
+def _kind_of(path: Path) -> str:
+    if path.is_dir():
+        return "folders"
+    return path.suffix.lower() or "without a suffix"

@@ -1,0 +1,86 @@
+"""Bring training images to the device: all of them once, or batch by batch from memory or a file.
+
+Both ways give the same bytes in the same order.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fmnist.data.images import Images, read_ahead
+from fmnist.training.augment import ImageTable
+
+SHARE_OF_DEVICE = 0.5
+"""A set that takes at most this much of a GPU's free memory is kept there."""
+
+
+class Drawn(Protocol):
+    """One epoch's augmentation: see fmnist.training.augment.Augmentation."""
+
+    def needed(self, index: Tensor) -> Tensor: ...
+
+    def take(self, table: ImageTable, index: Tensor) -> Tensor: ...
+
+
+class Feed(Protocol):
+    """Gives augmented training images, on their device."""
+
+    def augmented(self, drawn: Drawn, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield the augmented images of each part.
+
+        Args:
+            parts: numbers of images in the training set, (B,) int64 each, on the device.
+        """
+        ...
+
+
+class Resident:
+    """The whole training set on the device."""
+
+    def __init__(self, images: Images, margin: int, device: torch.device) -> None:
+        self.table = ImageTable(images.tensor(), margin, device)
+
+    def augmented(self, drawn: Drawn, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+        for index in parts:
+            yield drawn.take(self.table, index)
+
+
+class Streamed:
+    """Images that are read as they are needed: from a file, a thread reads ahead of the loop.
+
+    On a CPU it is the way for every set: no process holds a copy, and those of a node share the
+    pages of the file.
+    """
+
+    def __init__(self, images: Images, margin: int, device: torch.device) -> None:
+        self.images, self.margin, self.device = images, margin, device
+
+    def augmented(self, drawn: Drawn, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+        needed = (drawn.needed(index) for index in parts)
+        read = map(self._read, needed)
+        if self.images.in_file:
+            read = read_ahead(self._read, needed)
+
+        for index, (numbers, images) in zip(parts, read, strict=True):
+            table = ImageTable(images.to(self.device), self.margin, self.device, numbers)
+            yield drawn.take(table, index)
+
+    def _read(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        return numbers, self.images[numbers]
+
+
+def make_feed(images: Images, margin: int, device: torch.device) -> Feed:
+    """Keep the images on a GPU that has room for them; else read them as they are needed."""
+    if fits(images.nbytes, device):
+        return Resident(images, margin, device)
+    return Streamed(images, margin, device)
+
+
+def fits(size_bytes: int, device: torch.device) -> bool:
+    """Whether images of so many bytes are kept on the device."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return size_bytes <= SHARE_OF_DEVICE * free
