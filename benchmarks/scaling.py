@@ -186,7 +186,7 @@ def write_page(rows: list[Row]) -> None:
 def main(options: Options) -> None:
     parameters: dict[str, int] = {}
     for name in NETWORKS:
-        model = build_model(TrainConfig(model=name), Problem(10, 1, 28))
+        model = build_model(TrainConfig(model=name), Problem(10))
         parameters[name] = count_parameters(model)
 
     where = machine("torch")

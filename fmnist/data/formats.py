@@ -49,6 +49,7 @@ label, a split (see SPLITS), a group (copies of one picture have the same number
 its pixels and of their squares."""
 SPLITS = ("train", "validation", "test")
 """A split's number in the file of splits is its place here."""
+SPLITS_FILE = "splits-idx1-ubyte"
 FILES_FILE = "files.jsonl"
 """Where each image of an imported set came from: a line for each, in their order."""
 SUMMARY_FILE = "dataset.json"
@@ -66,7 +67,7 @@ IMPORTED_NAME = re.compile(
 
 def is_imported(folder: Path) -> bool:
     """Whether the folder holds a set that was imported, and whole."""
-    return (folder / SUMMARY_FILE).exists()
+    return (folder / SUMMARY_FILE).exists() and (folder / SPLITS_FILE).exists()
 
 
 def find_files(folder: Path) -> dict[str, Path]:

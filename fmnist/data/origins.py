@@ -46,7 +46,9 @@ def _name_in(line: bytes, path: Path, row: int) -> str:
     try:
         return str(json.loads(line)["file"])
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}, line {row + 1:,} names no file ({error}); import again") from error
+        raise DataError(
+            f"{path}, line {row + 1:,} names no file ({error}); import again"
+        ) from error
 
 
 def printable(name: str) -> str:

@@ -17,14 +17,33 @@ from fmnist.data.image_file import (
     ImageError,
     ImageFile,
     check_size,
+    formats,
     named,
     open_image,
+    suffixes,
+    unread_suffixes,
 )
 
-GRAY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+__all__ = [
+    "MAX_PIXELS",
+    "Fit",
+    "ImageError",
+    "deep_range",
+    "formats",
+    "is_gray",
+    "open_image",
+    "prepare_photo",
+    "read_pixels",
+    "suffixes",
+    "to_pixels",
+    "unread_suffixes",
+]
+
+GRAY_MODES = ("1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa")
 FITS = ("mnist", "pad", "crop", "stretch")
 PAD_COLOURS = ("edge", "black", "white", "mean")
+GROUNDS = {"black": 0, "white": 255}
 REDUCING_GAP = 3.0
 """Pillow shrinks in two steps above this factor; from 3 on the result is as good as from one."""
 TYPE_RANGE = (0.0, 65535.0)
@@ -260,34 +279,38 @@ def _own_range(image: Image.Image) -> tuple[float, float]:
 
 def _fit_whole(image: Image.Image, fit: Fit) -> np.ndarray:
     """Fit the whole picture, or its middle: (H, W, channels) uint8."""
+    if image.mode in ALPHA_MODES or "transparency" in image.info:
+        return _fit_transparent(image, fit)
+
     mode = "L" if fit.channels == 1 else "RGB"
-    ground = _GROUNDS.get(fit.pad_colour)
-    if not _is_transparent(image):
-        pixels = np.asarray(_resize(_convert(image, mode), fit))
-        if fit.channels == 1:
-            pixels = pixels[..., None]
-        if fit.pad_colour == "mean":
+    pixels = np.asarray(_resize(_convert(image, mode), fit))
+    if fit.channels == 1:
+        pixels = pixels[..., None]
+    match fit.pad_colour:
+        case "edge":
+            ground = None
+        case "mean":
             ground = pixels.mean((0, 1)).round()
+        case _:
+            ground = np.full(fit.channels, GROUNDS[fit.pad_colour])
+    return _extend(pixels, fit, ground)
+
+
+def _fit_transparent(image: Image.Image, fit: Fit) -> np.ndarray:
+    """The same for a picture with transparency."""
+    mode, multiplied = ("LA", "La") if fit.channels == 1 else ("RGBA", "RGBa")
+    if image.mode != mode:
+        image = _convert(_convert(image, "RGBA"), mode)
+
+    # Colours times alpha are shrunk, and then laid on the ground: that is the same as laid on it
+    # before, it is faster, and the ground may be their mean.
+    layers = np.asarray(_resize(image.convert(multiplied), fit))
+    if fit.pad_colour == "mean":
+        ground = _mean_of_opaque(layers)
     else:
-        # Colours times alpha are shrunk, and laid on the ground then: that is the same as laid on
-        # it before, and the ground may be their mean.
-        alpha_mode = "LA" if fit.channels == 1 else "RGBA"
-        layers = _convert(_convert(image, "RGBA"), alpha_mode)
-        premultiplied = np.asarray(_resize(layers.convert(alpha_mode[:-1] + "a"), fit))
-        if fit.pad_colour == "mean":
-            ground = _mean_of_opaque(premultiplied)
-        under = 255 if ground is None else ground
-        pixels = _lay(premultiplied, under)
-
-    beside = None if ground is None else np.broadcast_to(ground, fit.channels)
-    return _extend(pixels, fit, beside)
-
-
-_GROUNDS: dict[str, int] = {"black": 0, "white": 255}
-
-
-def _is_transparent(image: Image.Image) -> bool:
-    return image.mode in ALPHA_MODES or "transparency" in image.info
+        ground = np.full(fit.channels, GROUNDS.get(fit.pad_colour, 255))
+    beside = None if fit.pad_colour == "edge" else ground
+    return _extend(_lay(layers, ground), fit, beside)
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:
@@ -332,17 +355,17 @@ def _size_within(image: Image.Image, height: int, width: int) -> tuple[int, int]
     return max(round(image.width * height / image.height), 1), height
 
 
-def _mean_of_opaque(premultiplied: np.ndarray) -> np.ndarray:
+def _mean_of_opaque(layers: np.ndarray) -> np.ndarray:
     """Mean colour (channels,) of a picture (H, W, channels + alpha); white if there is nothing."""
-    sums = premultiplied.sum((0, 1), dtype=np.float64)
+    sums = layers.sum((0, 1), dtype=np.float64)
     if sums[-1] == 0:
         return np.full(len(sums) - 1, 255.0)
     return (sums[:-1] / sums[-1] * 255).round().clip(0, 255)
 
 
-def _lay(premultiplied: np.ndarray, ground: Any) -> np.ndarray:
-    """Lay a picture (H, W, channels + alpha), premultiplied, on a colour: (H, W, channels)."""
-    colours, alpha = premultiplied[..., :-1], premultiplied[..., -1:]
+def _lay(layers: np.ndarray, ground: np.ndarray) -> np.ndarray:
+    """Lay a picture (H, W, channels + alpha) on a colour (channels,): (H, W, channels)."""
+    colours, alpha = layers[..., :-1], layers[..., -1:]
     under = np.rint((255.0 - alpha) * ground / 255)
     # Shrinking sharpens, so that a colour may exceed its alpha.
     return np.minimum(colours + under, 255).astype(np.uint8)
@@ -445,7 +468,7 @@ def _shrink(image: Image.Image, height: int, width: int) -> Image.Image:
 
 def _on_plain_ground(image: Image.Image) -> Image.Image:
     """A transparent photo on black if what it shows is nearly white itself, else on white."""
-    if not _is_transparent(image):
+    if image.mode not in ALPHA_MODES and "transparency" not in image.info:
         return image
     image = _convert(image, "RGBA")
     opaque = image.getchannel("A").point([0] * 128 + [255] * 128)

@@ -1,6 +1,7 @@
 """Show where a network looks, by Grad-CAM (Selvaraju et al., 2017)."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from fmnist.data.dataset import Split
 from fmnist.data.info import DataInfo
-from fmnist.data.picture import ImageError, open_image, to_pixels
+from fmnist.data.picture import Fit, ImageError, read_pixels
 from fmnist.errors import InputError
 from fmnist.evaluation.plots import plot_cams, short
 from fmnist.models import Classifier
@@ -127,8 +128,7 @@ def _explain(checkpoint: Checkpoint, pixels: Tensor) -> tuple[Tensor, list[str]]
 
 def _read_picture(file: str, info: DataInfo) -> Tensor:
     try:
-        picture = open_image(file)
-        pixels = to_pixels(picture, size=info.image_size, channels=info.channels, fit=info.fit)
+        pixels = read_pixels(file, Fit.from_data(asdict(info)))
     except ImageError as error:
         raise InputError(str(error)) from error
     return torch.from_numpy(np.array(pixels))  # A copy: PyTorch wants an array it may write to.

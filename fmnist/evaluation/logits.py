@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -75,3 +75,22 @@ def answers(logits: Tensor) -> tuple[Tensor, Tensor]:
         confidence[part] = logits[part].double().softmax(1).amax(1)
         predicted[part] = logits[part].argmax(1)
     return confidence, predicted
+
+
+def softmax_parts(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """What makes logits probabilities: their maximum to subtract, and the sum of the exponentials
+    to divide by, (N, 1) float32 each."""
+    peaks: list[Tensor] = []
+    totals: list[Tensor] = []
+    for part in parts(logits):
+        values = logits[part].float()
+        peak = values.amax(1, keepdim=True)
+        peaks.append(peak)
+        totals.append((values - peak).exp().sum(1, keepdim=True))
+    return torch.cat(peaks), torch.cat(totals)
+
+
+def class_probabilities(logits: Tensor, classes: Sequence[int]) -> Tensor:
+    """Probabilities of some classes alone, (N, M) float32."""
+    peaks, totals = softmax_parts(logits)
+    return (logits[:, list(classes)].float() - peaks).exp() / totals

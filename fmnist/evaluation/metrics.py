@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fmnist.evaluation.calibration import calibration_error, reliability_of
-from fmnist.evaluation.logits import PART_BYTES, answers, parts
+from fmnist.evaluation.logits import PART_BYTES, answers, parts, softmax_parts
 
 SCORES = ("precision", "recall", "f1")
 AVERAGES = ("micro", "macro", "weighted")
@@ -142,7 +142,7 @@ def false_rates(logits: Tensor, labels: Tensor) -> Tensor:
         (N,) float64; 0 where there is no other class.
     """
     images = len(labels)
-    peaks, totals = _softmax_parts(logits)
+    peaks, totals = softmax_parts(logits)
     counts = torch.bincount(labels, minlength=logits.shape[1]).tolist()
     images_of = labels.argsort(stable=True).split(counts)
     rates = torch.zeros(images, dtype=torch.float64)
@@ -157,19 +157,6 @@ def false_rates(logits: Tensor, labels: Tensor) -> Tensor:
             if 0 < len(own) < images:
                 rates[own] = _rates_of(row.numpy(), own.numpy())
     return rates
-
-
-def _softmax_parts(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """What makes logits probabilities: their maximum to subtract, and the sum of the exponentials
-    to divide by, (N, 1) float32 each."""
-    peaks: list[Tensor] = []
-    totals: list[Tensor] = []
-    for part in parts(logits):
-        values = logits[part].float()
-        peak = values.amax(1, keepdim=True)
-        peaks.append(peak)
-        totals.append((values - peak).exp().sum(1, keepdim=True))
-    return torch.cat(peaks), torch.cat(totals)
 
 
 def _rates_of(scores: NDArray[np.float32], own: Counts) -> Tensor:

@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from fmnist.data.origins import printable
 from fmnist.evaluation.calibration import calibration_error
 from fmnist.runs.files import write_atomic
+
+# Names of classes and files are no formulas, even with two dollar signs in them.
+rcParams["text.parse_math"] = False
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000")
 """The colours of Okabe and Ito (2008), without yellow, which is hard to see on white paper."""
@@ -36,6 +40,8 @@ SMALL = 8
 """Font size of ticks, legends and captions, in points."""
 SHOWN_CELL = 0.5
 """Per cent below which a cell of the confusion matrix has no number."""
+LONGEST_NAME = 40
+"""Characters of a class's name beside an axis: folders' names can have 255."""
 ROC_MARGIN = 0.02
 """False-positive rate at which the curves decide how far down the enlarged corner reaches."""
 
@@ -209,31 +215,59 @@ def plot_losses(groups: Mapping[str, Mapping[str, Epochs]], path: Path, title: s
     save_figure(fig, path)
 
 
-def plot_roc(
-    labels: NDArray[np.int64],
-    probabilities: NDArray[np.float32],
-    classes: Sequence[str],
-    path: Path,
-) -> None:
-    """Draw the ROC curve of each class against the rest: whole, and its upper left corner enlarged.
+@dataclass(frozen=True, slots=True)
+class RocCurve:
+    """True-positive by false-positive rates of a class against the rest, and the area below."""
 
-    The curves of good models differ in that corner only. A class that does not occur has no curve.
+    false_rate: NDArray[np.float64]  # (P,) ascending, 0 to 1
+    true_rate: NDArray[np.float64]  # (P,)
+    area: float
+    name: str
+
+
+def roc_of(truth: NDArray[np.bool_], scores: NDArray[np.float32], name: str) -> RocCurve | None:
+    """The curve of a class by its probabilities (N,); None where it does not occur, or is the only
+    one."""
+    # Here: scikit-learn takes a second to import, and other figures do without.
+    from sklearn.metrics import auc, roc_curve
+
+    if truth.all() or not truth.any():
+        return None
+    false_rate, true_rate, _ = roc_curve(truth, scores)
+    return RocCurve(false_rate, true_rate, float(auc(false_rate, true_rate)), name)
+
+
+def plot_roc(
+    curves: Sequence[RocCurve],
+    path: Path,
+    mean: RocCurve | None = None,
+    title: str = "ROC, each class against the rest",
+) -> None:
+    """Draw ROC curves: whole, and their upper left corner enlarged.
+
+    The curves of good models differ in that corner only.
 
     Args:
-        labels: (N,).
-        probabilities: (N, classes).
-        classes: their names.
+        curves: of some classes.
         path: PNG file to write.
+        mean: of all classes, drawn in black.
+        title: title of the figure.
     """
     width = 10.5
     legend_columns = 1
-    if len(classes) > 14:
+    if len(curves) > 14:
         # More classes than one column of the legend has room for.
         width = 12.0
         legend_columns = 2
-    fig, (whole, corner) = panels("ROC, each class against the rest", 2, (width, 4.4))
+    fig, (whole, corner) = panels(title, 2, (width, 4.4))
 
-    lowest = _draw_roc_curves((whole, corner), labels, probabilities, classes)
+    lowest = 90.0
+    for number, curve in enumerate(curves):
+        style: dict[str, Any] = {"color": color(number), "linestyle": line(number)}
+        lowest = min(lowest, _draw_roc_curve((whole, corner), curve, linewidth=1.4, **style))
+    if mean is not None:
+        _draw_roc_curve((whole, corner), mean, linewidth=2.6, color="black")
+
     for axes in (whole, corner):
         plain(axes, "false positives, % of the others", "true positives, % of the class")
     whole.plot([0, 100], [0, 100], color=GRAY, linewidth=0.8)
@@ -261,54 +295,46 @@ def _add_roc_legend(fig: Figure, axes: Axes, columns: int) -> None:
     )
 
 
-def _draw_roc_curves(
-    sides: Sequence[Axes],
-    labels: NDArray[np.int64],
-    probabilities: NDArray[np.float32],
+def _draw_roc_curve(sides: Sequence[Axes], curve: RocCurve, **style: Any) -> float:
+    """Draw the same curve on all sides; give how high it is at ROC_MARGIN, in per cent of true
+    positives."""
+    label = f"{curve.area:.4f}  {short(curve.name, 40)}"
+    for axes in sides:
+        axes.plot(100 * curve.false_rate, 100 * curve.true_rate, label=label, **style)
+    return 100 * float(np.interp(ROC_MARGIN, curve.false_rate, curve.true_rate))
+
+
+def plot_confusion(
+    confusion: Sequence[Sequence[int]],
+    support: Sequence[int],
     classes: Sequence[str],
-) -> float:
-    """Draw the same curves on all sides.
+    path: Path,
+    title: str = "Confusion, % of each true class",
+) -> None:
+    """Draw the confusion matrix in per cent of each true class; the diagonal is the recall.
 
-    Returns:
-        how low the curves are at ROC_MARGIN, in per cent of true positives; at most 90.
+    Args:
+        confusion: images by true class (rows) and predicted class (columns), of some classes.
+        support: images of each of them; more than a row holds where others were predicted too.
+        classes: their names.
+        path: PNG file to write.
+        title: title of the figure.
     """
-    # Here: scikit-learn takes a second to import, and other figures do without.
-    from sklearn.metrics import auc, roc_curve
-
-    lowest = 90.0
-    for number, name in enumerate(classes):
-        truth = labels == number
-        if truth.all() or not truth.any():
-            # A class that does not occur, or is the only one, has no curve.
-            continue
-
-        false_rate, true_rate, _ = roc_curve(truth, probabilities[:, number])
-        at_margin = float(np.interp(ROC_MARGIN, false_rate, true_rate))
-        lowest = min(lowest, 100 * at_margin)
-        label = f"{auc(false_rate, true_rate):.4f}  {name}"
-        style: dict[str, Any] = {"color": color(number), "linestyle": line(number)}
-        for axes in sides:
-            axes.plot(100 * false_rate, 100 * true_rate, linewidth=1.4, label=label, **style)
-
-    return lowest
-
-
-def plot_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> None:
-    """Draw the confusion matrix in per cent of each true class; the diagonal is the recall."""
     side = max(6.2, 0.36 * len(classes))
-    fig, axes = figure("Confusion, % of each true class", "predicted", "true", (side + 0.8, side))
+    fig, axes = figure(title, "predicted", "true", (side + 0.8, side))
     shares: list[list[float]] = []
-    for row in confusion:
-        total = max(sum(row), 1)  # A class that does not occur has a row of zeros.
+    for row, images in zip(confusion, support, strict=True):
+        total = max(images, 1)  # A class that does not occur has a row of zeros.
         shares.append([100 * count / total for count in row])
 
     # The whole range, so that the same share has the same shade in every figure.
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     axes.grid(visible=False)
     places = range(len(classes))
+    names = [short(name, LONGEST_NAME) for name in classes]
     slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(places, classes, fontsize=SMALL, **slanted)
-    axes.set_yticks(places, classes, fontsize=SMALL)
+    axes.set_xticks(places, names, fontsize=SMALL, **slanted)
+    axes.set_yticks(places, names, fontsize=SMALL)
 
     for (row, column), share in np.ndenumerate(shares):
         if share < SHOWN_CELL:
@@ -322,35 +348,39 @@ def plot_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], p
 
 
 def plot_class_bars(
-    scores: Mapping[str, Sequence[float]],
+    scores: Mapping[str, Sequence[float | None]],
     support: Sequence[int],
     classes: Sequence[str],
     path: Path,
+    title: str = "Scores of each class",
 ) -> None:
     """Draw precision, recall and F1 of each class as bars.
 
     Args:
-        scores: up to three, by name: one fraction for each class.
-        support: images of each class; a class without images has no bars.
+        scores: up to three, by name: one fraction for each class; a class without images has none.
+        support: images of each class.
         classes: their names.
         path: PNG file to write.
+        title: title of the figure.
     """
-    fig, axes = figure("Scores of each class", "%", "", (7.0, 1.2 + 0.46 * len(classes)))
+    fig, axes = figure(title, "%", "", (7.0, 1.2 + 0.46 * len(classes)))
     height = 0.8 / len(scores)
     middle = (len(scores) - 1) / 2
     for number, (name, values) in enumerate(scores.items()):
         offset = (number - middle) * height
         places: list[float] = []
         widths: list[float] = []
-        for row, (value, count) in enumerate(zip(values, support, strict=True)):
+        for row, value in enumerate(values):
             places.append(row + offset)
-            widths.append(100 * value if count else 0)
+            widths.append(100 * (value or 0.0))
 
         # Hatched too, so that gray print keeps the scores apart.
         style = {"color": color(number), "hatch": HATCHES[number], "height": 0.9 * height}
         _draw_bars(axes, places, widths, label={"f1": "F1"}.get(name, name), **style)
 
-    names = [f"{name}  ({count:,})" for name, count in zip(classes, support, strict=True)]
+    names: list[str] = []
+    for name, count in zip(classes, support, strict=True):
+        names.append(f"{short(name, LONGEST_NAME)}  ({count:,})")
     axes.set_yticks(range(len(classes)), names, fontsize=SMALL)
     # The first class is on top; right of the longest bar there is room for its number.
     axes.set_ylim(len(classes) - 0.5, -0.5)
@@ -542,28 +572,23 @@ def _draw_shares(axes: Axes, rows: Sequence[Mapping[str, Any]], ink: str, linest
 
 
 def plot_mistakes(
-    images: NDArray[np.uint8],
-    mistakes: Sequence[tuple[str, str, float]],
-    path: Path,
-    columns: int = 6,
+    images: NDArray[np.uint8], captions: Sequence[str], path: Path, columns: int = 6
 ) -> None:
-    """Draw misclassified images, each with its label, its prediction and that one's probability.
+    """Draw misclassified images.
 
     Args:
         images: (N, H, W) or (N, 3, H, W).
-        mistakes: of each image: true class, predicted class, probability of the latter.
+        captions: of each image its label, its prediction and that one's probability.
         path: PNG file to write.
         columns: images side by side.
     """
     title = "No mistakes"
-    if mistakes:
+    if captions:
         title = "The surest mistakes: label → prediction and its probability"
 
     tiles: list[Tile] = []
-    for index, (image, mistake) in enumerate(zip(images, mistakes, strict=True)):
-        truth, predicted, probability = mistake
+    for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(index, columns)
-        caption = f"{short(truth, 20)}\n→ {short(predicted, 14)} {probability:.0%}"
         tiles.append(Tile(1.25 * column, row, image, caption))
 
     _plot_tiles(tiles, path, title)
@@ -622,6 +647,12 @@ def plot_augmentations(
 def short(name: str, length: int) -> str:
     """Cut a name that is longer than `length`."""
     return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
+def short_file(file: str, length: int) -> str:
+    """A file's name without its folders; of a longer one the end, which tells files apart."""
+    name = printable(Path(file).name)
+    return name if len(name) <= length else f"…{name[1 - length :]}"
 
 
 @dataclass(frozen=True, slots=True)

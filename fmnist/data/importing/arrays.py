@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist.data.importing.folder import stamp_of
+from fmnist.data.importing.folder import is_hidden, stamp_of
 from fmnist.data.importing.item import Entry, Fault, Item, Reader, ReadError, SplitName
 from fmnist.data.importing.labelled import LabelledReader
 from fmnist.data.importing.split_names import WORDS
@@ -41,6 +41,7 @@ LOOKED_FOR = (
     "x_train and y_train, x_test and y_test (Keras), or train_images and train_labels, "
     "val_images …, test_images … (MedMNIST)"
 )
+SUFFIXES = (".npz", ".npy")
 PIXEL_TYPES = "buif"
 """NumPy's kinds: bool, unsigned, signed, floating."""
 MAX_LABEL = 2**31
@@ -77,16 +78,15 @@ def recognise_arrays(path: Path) -> Reader | None:
 
 def _array_files(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(child for child in path.iterdir() if _is_array_file(child))
-    # Some are called .npz.txt by a browser, or have no suffix: the content decides.
-    if path.suffix.lower() in (".npz", ".npy") or _is_archive_of_arrays(path):
+        # Arrays that lie beside folders are something else, such as features of their pictures.
+        visible = [child for child in sorted(path.iterdir()) if not is_hidden(child.name)]
+        if any(child.is_dir() for child in visible):
+            return []
+        return [child for child in visible if child.suffix.lower() in SUFFIXES]
+    # Without the suffix the content decides.
+    if path.suffix.lower() in SUFFIXES or _is_archive_of_arrays(path):
         return [path]
     return []
-
-
-def _is_array_file(path: Path) -> bool:
-    hidden = path.name.startswith(".")
-    return path.suffix.lower() in (".npz", ".npy") and path.is_file() and not hidden
 
 
 def _is_archive_of_arrays(path: Path) -> bool:
@@ -129,8 +129,10 @@ def _read_name(array: StoredArray) -> tuple[SplitName | None, Kind | None]:
     split: SplitName | None = None
     kind: Kind | None = None
     for word in re.split(r"[^a-z0-9]+", name.lower()):
-        split = WORDS.get(word, split)
-        kind = KINDS.get(word, kind)
+        if word in WORDS:
+            split = WORDS[word]
+        if word in KINDS:
+            kind = KINDS[word]
     return split, kind
 
 
@@ -193,12 +195,12 @@ def read_labels(array: StoredArray) -> list[str | None]:
             "numbers or names, (N,) or (N, 1)"
         )
 
-    labels: list[str | None] = []
-    if values.dtype.kind in "US":
-        for name in values.tolist():
-            labels.append(name.decode("utf-8", "replace") if isinstance(name, bytes) else name)
-        return labels
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
+    if values.dtype.kind == "U":
+        return values.tolist()
 
+    labels: list[str | None] = []
     for value in values.tolist():
         known = 0 <= value < MAX_LABEL and value == int(value)
         labels.append(str(int(value)) if known else None)

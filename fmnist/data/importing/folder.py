@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fmnist.data.importing.item import Entry, Fault, Item, LeftOut, ReadError, SplitName
 from fmnist.data.importing.split_names import find_split
-from fmnist.data.picture import SUFFIXES
+from fmnist.data.image_file import suffixes
 
 WHAT = "a folder for each class"
 TOOL_FOLDERS = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information")
@@ -206,7 +206,7 @@ def is_hidden(name: str) -> bool:
 
 def is_picture(name: str) -> bool:
     """Whether a file is read, by its suffix."""
-    return name.lower().endswith(SUFFIXES)
+    return name.lower().endswith(suffixes())
 
 
 TEXTS = (

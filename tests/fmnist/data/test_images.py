@@ -21,7 +21,7 @@ CHOSEN = torch.tensor([5, 2, 2, 39])
 def in_file(
     request: pytest.FixtureRequest, train: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Images:
-    """The first 40 training images, in a file that is small, or large enough to be read by calls."""
+    """The first 40 training images in a file: mapped, or read by calls as a large one is."""
     if request.param == "read by calls":
         monkeypatch.setattr(images_module, "LARGEST_MAPPED", 1000)
     write_idx(tmp_path / "images", train.images[:40].numpy())
@@ -89,9 +89,7 @@ def test_statistics_by_the_sums_of_an_import_are_those_of_the_pixels(tmp_path: P
 
     some = Images(PixelFile(tmp_path / "images")).take(CHOSEN.clamp(max=29))
     assert some.sums is not None
-    for known, counted in zip(
-        pixel_statistics(some), pixel_statistics(some.tensor()), strict=True
-    ):
+    for known, counted in zip(pixel_statistics(some), pixel_statistics(some.tensor()), strict=True):
         torch.testing.assert_close(known, counted)
 
 

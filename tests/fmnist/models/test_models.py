@@ -86,9 +86,17 @@ def test_wideresnet_is_the_papers() -> None:
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 @pytest.mark.parametrize(
-    "problem", [Problem(7), Problem(3, channels=3, size=64), Problem(26, size=20)], ids=str
+    "problem",
+    [
+        Problem(7),
+        Problem(3, 3, 64, 64),
+        Problem(26, 1, 20, 20),
+        Problem(4, 1, 24, 40),
+        Problem(5, 3, 96, 31),
+    ],
+    ids=str,
 )
-def test_any_batch_size_channels_and_classes(name: str, problem: Problem) -> None:
+def test_any_batch_image_size_channels_and_classes(name: str, problem: Problem) -> None:
     model = build_model(narrow(name), problem).eval()
     for batch in (1, 5):
         pixels = torch.zeros(batch, *problem.image_shape, dtype=torch.uint8)
@@ -116,9 +124,10 @@ def test_wrong_widths_say_what_is_right(name: str) -> None:
         ("vgg_like", 3),
     ],
 )
-def test_images_too_small_are_told(name: str, size: int) -> None:
-    with pytest.raises(InputError, match=f"{size}×{size}.*{name} needs"):
-        build_model(TrainConfig(model=name), Problem(10, size=size))
+def test_images_too_small_on_either_side_are_told(name: str, size: int) -> None:
+    for height, width in ((size, size), (size, 64), (64, size)):
+        with pytest.raises(InputError, match=f"{height}×{width}.*{name} needs"):
+            build_model(TrainConfig(model=name), Problem(10, 1, height, width))
 
 
 def test_dropout_is_the_networks_own_unless_given() -> None:

@@ -32,7 +32,10 @@ def test_without_weights_it_is_pytorchs_to_the_bit(smoothing: float, mixed: bool
     pytorchs = nn.CrossEntropyLoss(reduction="sum", label_smoothing=smoothing)
 
     inputs = [logits.clone().requires_grad_(), logits.clone().requires_grad_()]
-    losses = [pytorchs(inputs[0], target), smoothed_cross_entropy(inputs[1], target, None, smoothing)]
+    losses = [
+        pytorchs(inputs[0], target),
+        smoothed_cross_entropy(inputs[1], target, None, smoothing),
+    ]
     for loss in losses:
         loss.backward()
     assert losses[0].item() == losses[1].item()
