@@ -31,8 +31,9 @@ from fmnist.config import TrainConfig
 from fmnist.data.dataset import Split, load_info, load_test, load_train
 from fmnist.data.formats import SUMS_FILE
 from fmnist.data.idx import write_idx
+from fmnist.data.image_file import ImageError, formats, open_image
 from fmnist.data.info import DataInfo
-from fmnist.data.picture import FORMATS, ImageError, open_image, to_pixels
+from fmnist.data.picture import Fit, to_pixels
 from fmnist.errors import InputError
 from fmnist.models import build_model
 from fmnist.runs.run_folder import WEIGHTS
@@ -51,6 +52,11 @@ MODES = {
 }
 """Kinds of pixels by format; gray and colour for the others."""
 EXIF_ORIENTATION = 0x0112
+FITS = (
+    Fit(28, 28, 3, "pad", "edge"),
+    Fit(9, 40, 1, "crop", "mean", (0, 4095)),
+    Fit(28, 28, 1, "mnist"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +130,7 @@ def write_data(folder: Path) -> None:
 
 def data_info() -> DataInfo:
     sha256 = {"train-images-idx3-ubyte": 64 * "0"}
-    return DataInfo("fuzz", tuple("abcdefghij"), sha256, image_size=SIDE)
+    return DataInfo("fuzz", tuple("abcdefghij"), sha256, image_size=(SIDE, SIDE))
 
 
 def write_checkpoints(folder: Path) -> list[Path]:
@@ -239,7 +245,7 @@ def whole_pictures() -> list[bytes]:
         image.save(buffer, form, **options)
         whole.append(buffer.getvalue())
 
-    for form in FORMATS:
+    for form in formats():
         for mode in MODES.get(form, ("L", "RGB")):
             # Colour cannot become 16 bits at once.
             image = picture.convert("L") if mode == "I;16" else picture
@@ -259,12 +265,12 @@ def image_target(folder: Path) -> Target:
     pngs = [content for content in whole if content[1:4] == b"PNG"]
 
     def read() -> None:
-        image = open_image(file)
-        to_pixels(image, size=28, channels=3, fit="pad")
-        to_pixels(image, size=28, channels=1, fit="mnist")
+        for fit in FITS:
+            image = open_image(file, reduce_to=fit.reduce_to())
+            to_pixels(image, fit)
 
     return Target(
-        f"pictures ({', '.join(FORMATS)}), plainly and as photos",
+        f"pictures ({', '.join(formats())}), plainly and as photos",
         4,
         file,
         damaged(whole) | damaged(pngs).map(repaired_png),

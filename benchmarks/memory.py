@@ -117,7 +117,7 @@ def evaluate(
     config: TrainConfig, model: Classifier, data: TrainingData, device: torch.device
 ) -> None:
     with autocast(config, device):
-        compute_logits(model, data.train.images.to(device))
+        compute_logits(model, data.train.images)
 
 
 def measure_apart(name: str, batch: int) -> Row:

@@ -42,7 +42,7 @@ class Images(Dataset[Any]):
     the transforms."""
 
     def __init__(self, split: Split) -> None:
-        self.images = split.images.numpy()
+        self.images = split.images.tensor().numpy()
         self.labels: list[int] = split.labels.tolist()
         self.transform = transforms.Compose(
             [transforms.ToPILImage(), transforms.ToTensor(), transforms.Normalize(0.286, 0.353)]

@@ -11,10 +11,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.images import first_images
 from benchmarks.results import RESULTS, Page, machine, versions_text
-from benchmarks.train_speed import flops_per_image, matmul_flops_per_s
+from benchmarks.train_speed import flops_per_image, matmul_flops_per_s, on_device
 from fmnist.cli import command
 from fmnist.config import TrainConfig
-from fmnist.data.dataset import Split
 from fmnist.errors import one_of
 from fmnist.recipes import RECIPES
 from fmnist.training.device import Rank, default_device, resolve, set_threads
@@ -77,7 +76,7 @@ def add_section(page: Page, name: str, steps: int) -> None:
     config = resolve(RECIPES[name].config.replace(epochs=4, lr=1e-6, early_epochs=0), device)
     size = config.global_batch_size
     data = first_images(size)
-    batch = Split(data.train.images.to(device), data.train.labels.to(device))
+    batch = on_device(data.train, device)
     flops = flops_per_image(start_training(config, data, device), batch)
     speed, seconds, spent = profile_epochs(config, steps)
     total_us = sum(own_us for _, own_us, _ in spent)

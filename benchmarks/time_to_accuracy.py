@@ -33,7 +33,7 @@ from benchmarks.train_speed import matmul_flops_per_s
 from benchmarks.usual_ways import plain_loop_speed, usual_loader, write_idx_files
 from fmnist.cli import command
 from fmnist.config import TrainConfig
-from fmnist.data.dataset import Split, TrainingData
+from fmnist.data.dataset import TrainingData
 from fmnist.errors import check, one_of
 from fmnist.evaluation.plots import color, figure, line, save_figure
 from fmnist.models import count_parameters
@@ -137,10 +137,10 @@ def train_curve(name: str, seed: int) -> Row:
     assert result is not None, "it had no deadline"
 
     test = test_images()
-    model, images = result.model.to(device), test.images.to(device)
+    model, images = result.model.to(device), test.images.tensor()
     # Test images are read here for the first time, after the last epoch.
-    plain = compute_logits(model, images).softmax(1).cpu()
-    mirrored = compute_logits(model, images.flip(-1)).softmax(1).cpu()
+    plain = compute_logits(model, images).softmax(1)
+    mirrored = compute_logits(model, images.flip(-1)).softmax(1)
     epochs = [report.metrics for report in result.history]
     batch = config.global_batch_size
 
@@ -172,7 +172,7 @@ def recipe_turns(name: str) -> Iterator[float]:
     fitting = len(data.train) // batch
     batches = int(TURN_S * measure_speed(config, data, rank)) // batch
     images = min(max(batches, 1), fitting) * batch
-    few = Split(data.train.images[:images], data.train.labels[:images])
+    few = data.train.first(images)
     turns = config.replace(epochs=TURNS + 1)
     for metrics, _ in train_epochs(turns, TrainingData(few, None, CLASSES), rank):
         yield metrics.images_per_s

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import torch
@@ -83,7 +83,18 @@ class Options:
         )
 
 
-def constant_batch_speed(state: TrainState, batch: Split, steps: int) -> float:
+class Batch(NamedTuple):
+    """Images (B, H, W) or (B, 3, H, W) uint8 and labels (B,) int64, on the device."""
+
+    images: Tensor
+    labels: Tensor
+
+
+def on_device(split: Split, device: torch.device) -> Batch:
+    return Batch(split.images.tensor().to(device), split.labels.to(device))
+
+
+def constant_batch_speed(state: TrainState, batch: Batch, steps: int) -> float:
     """Images/s of `steps` optimiser steps on one batch that is there already."""
     state.trained.train()
     started = time.perf_counter()
@@ -96,19 +107,19 @@ def constant_batch_speed(state: TrainState, batch: Split, steps: int) -> float:
     if batch.images.is_cuda:
         torch.cuda.synchronize()
 
-    return steps * len(batch) / (time.perf_counter() - started)
+    return steps * len(batch.labels) / (time.perf_counter() - started)
 
 
-def flops_per_image(state: TrainState, batch: Split) -> float:
+def flops_per_image(state: TrainState, batch: Batch) -> float:
     """Floating-point operations, forward and backward, as PyTorch counts them; a multiplication
     and an addition are two. Muon's own products, a step's and not an image's, do not count."""
-    few = Split(batch.images[:8], batch.labels[:8])
+    few = Batch(batch.images[:8], batch.labels[:8])
     with FlopCounterMode(display=False) as counter:
         _backward(state, few)
-    return counter.get_total_flops() / len(few)
+    return counter.get_total_flops() / len(few.labels)
 
 
-def _backward(state: TrainState, batch: Split) -> None:
+def _backward(state: TrainState, batch: Batch) -> None:
     with autocast(state.config, batch.images.device):
         logits = state.trained(batch.images).float()
         smoothing = state.config.label_smoothing
@@ -179,7 +190,7 @@ def take_turns(
     """
     device, size = default_device(), config.global_batch_size
     data = first_images(steps * size)
-    batch = Split(data.train.images[:size].to(device), data.train.labels[:size].to(device))
+    batch = on_device(data.train.first(size), device)
     usual = start_training(config, data, device).trained
     loader = usual_loader(folder, size)
     # A turn of the usual ways lasts as long as one of ours would if they took a third of its speed.
@@ -216,7 +227,7 @@ def measure(config: TrainConfig, folder: Path, options: Options) -> Row:
     # A network of its own: the constant batch would spoil ours.
     bound = start_training(config, first_images(steps * size), device)
     data = first_images(size)
-    batch = Split(data.train.images.to(device), data.train.labels.to(device))
+    batch = on_device(data.train, device)
     flops = flops_per_image(bound, batch)
     peak = matmul_flops_per_s(config.precision, device)
     turns = take_turns(config, steps, bound, folder, options)

@@ -8,7 +8,8 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import numpy as np
 import onnxruntime as ort
 from PIL import Image
 
-from fmnist.data.picture import SUFFIXES, ImageError, open_image, to_pixels
+from fmnist.data.image_file import MAX_PIXELS, ImageError, suffixes, unread_suffixes
+from fmnist.data.picture import Fit, read_pixels, to_pixels
 
 # This file ships alone, so what it shares with the other rooms stands here, and they import it.
 INPUT = "pixels"
@@ -37,6 +39,16 @@ Likeliest = list[tuple[str, float]]
 
 class ClientError(ValueError):
     """The bundle is not whole; the message says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the command line says of the pictures and of the answers."""
+
+    batch: int
+    top: int
+    photo: bool | None
+    max_pixels: int
 
 
 class Client:
@@ -60,8 +72,9 @@ class Client:
 
             self.labels: list[str] = manifest["labels"]
             self.shape: list[int] = manifest["input"][0]["shape"][1:]
-            self.fit: str = manifest["data"]["fit"]
+            self.fit = Fit.from_data(manifest["data"])
             check_types(self.labels, self.shape, session)
+            check_shape(self.shape, self.fit)
         except OSError as error:
             raise ClientError(f"{bundle} is not a whole bundle: {error}") from error
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -92,8 +105,7 @@ class Client:
         Raises:
             ImageError: a photo on which nothing can be found.
         """
-        channels = 1 if len(self.shape) == 2 else self.shape[0]
-        return to_pixels(image, size=self.shape[-1], channels=channels, fit=self.fit, photo=photo)
+        return to_pixels(image, self.fit, photo)
 
     def top(self, image: Image.Image, count: int = TOP, photo: bool | None = None) -> Likeliest:
         """The likeliest classes of one image; `photo` as in `pixels`."""
@@ -113,6 +125,15 @@ def check_types(labels: Any, shape: Any, session: Any) -> None:
     option_kinds = {type(value) for value in session.values()}
     if kinds != [{str}, {int}] or option_kinds - {bool} or len(shape) not in (2, 3):
         raise TypeError("labels, shape or session")
+
+
+def check_shape(shape: list[int], fit: Fit) -> None:
+    """Raise ValueError unless pictures are fitted to the very shape that the model takes."""
+    expected = [fit.height, fit.width]
+    if fit.channels == 3:
+        expected = [3, *expected]
+    if shape != expected:
+        raise ValueError(f"the model takes {shape}, its data has {expected}")
 
 
 def check_hash(path: Path, content: bytes, expected: str) -> None:
@@ -203,12 +224,20 @@ def build_parser() -> argparse.ArgumentParser:
         help=(
             "the images are photos of one thing on a plain ground: trim, shrink, sharpen, centre "
             "and negate them as the data set was made (for a colour model: trim, shrink and "
-            "centre); --no-photo: only resize them and pad them with black; by default whichever "
-            "the model's own data needs, and nothing where an image has its very size and mode"
+            "centre); --no-photo: only fit them as the model's own data was; by default whichever "
+            "that data needs, and nothing where an image has its very size and mode"
         ),
     )
     add("--batch", type=int, default=64, metavar="N", help="images at once (default: %(default)s)")
     add("--json", action="store_true", help="print a JSON list in place of a line for each image")
+    add(
+        "--max-pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="largest picture that is unpacked, in pixels, at four bytes each (default: "
+        "%(default)s)",
+    )
     add(
         "--check",
         action="store_true",
@@ -217,11 +246,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def image_files(names: Sequence[str]) -> list[str]:
+def image_files(names: Sequence[str], *, notes: bool = True) -> list[str]:
     """The files named; for a folder every image below it, in the order of their names.
 
+    Args:
+        notes: say on standard error which pictures of a folder cannot be read here.
+
     Raises:
-        ImageError: a folder holds none.
+        ImageError: a folder holds no image.
     """
     files: list[str] = []
     for name in names:
@@ -229,58 +261,66 @@ def image_files(names: Sequence[str]) -> list[str]:
             files.append(name)
             continue
 
-        paths = Path(name).rglob("*")
-        inside = sorted(str(path) for path in paths if path.suffix.lower() in SUFFIXES)
+        inside, left_out = pictures_below(Path(name))
+        if left_out and notes:
+            kinds = ", ".join(sorted({path.suffix.lower() for path in left_out}))
+            what = f"{len(left_out)} pictures are left out, since {kinds} cannot be read here"
+            print(f"note: {name}: {what}", file=sys.stderr)
         if not inside:
-            raise ImageError(f"image={name!r}: the folder holds no image ({', '.join(SUFFIXES)})")
-        files += inside
+            raise ImageError(f"image={name!r}: the folder holds no image ({', '.join(suffixes())})")
+        files += [str(path) for path in inside]
     return files
 
 
-def read_pixels(
-    client: Client, files: Sequence[str], photo: bool | None
-) -> tuple[list[np.ndarray], ImageError | None]:
-    """Read image files up to the first that cannot be read.
+def pictures_below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The pictures in a folder that are read here, and those that are not; nothing hidden."""
+    read: list[Path] = []
+    unread: list[Path] = []
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if hidden or path.is_dir():
+            continue
+        if path.suffix.lower() in suffixes():
+            read.append(path)
+        elif path.suffix.lower() in unread_suffixes():
+            unread.append(path)
+    return read, unread
 
-    Returns:
-        The pixels of each file before that one, and what is wrong with it; None if all were read.
-    """
-    pixels: list[np.ndarray] = []
+
+def read_files(
+    client: Client, files: Sequence[str], choices: Choices
+) -> list[np.ndarray | ImageError]:
+    """The pixels of each file, or what is wrong with it."""
+    found: list[np.ndarray | ImageError] = []
     for path in files:
         try:
-            image = open_image(path)
+            found.append(
+                read_pixels(path, client.fit, photo=choices.photo, max_pixels=choices.max_pixels)
+            )
         except ImageError as error:
-            return pixels, error
-
-        # Its errors are about the picture, and do not know the file's name.
-        try:
-            pixels.append(client.pixels(image, photo))
-        except ImageError as error:
-            return pixels, ImageError(f"image={path!r}: {error}")
-    return pixels, None
+            found.append(error)
+    return found
 
 
 def predict_files(
-    client: Client, files: Sequence[str], *, batch: int, top: int, photo: bool | None
-) -> Iterator[tuple[str, Likeliest]]:
-    """Classify image files, `batch` at a time.
+    client: Client, files: Sequence[str], choices: Choices
+) -> Iterator[tuple[str, Likeliest | ImageError]]:
+    """Classify image files, a batch at a time.
 
     Yields:
-        Each file and its `top` likeliest classes.
-
-    Raises:
-        ImageError: a file cannot be read; the answers for those before it come first.
+        Each file with its likeliest classes, or with what is wrong with it.
     """
-    for start in range(0, len(files), batch):
-        names = files[start : start + batch]
-        pixels, failure = read_pixels(client, names, photo)
-        if pixels:
-            rows = client.probabilities(np.stack(pixels))
-            for path, row in zip(names[: len(pixels)], rows, strict=True):
-                yield path, client.likeliest(row, top)
+    for start in range(0, len(files), choices.batch):
+        names = files[start : start + choices.batch]
+        found = read_files(client, names, choices)
+        pixels = [one for one in found if not isinstance(one, ImageError)]
+        rows = iter(client.probabilities(np.stack(pixels)) if pixels else ())
 
-        if failure is not None:
-            raise failure
+        for path, one in zip(names, found, strict=True):
+            if isinstance(one, ImageError):
+                yield path, one
+            else:
+                yield path, client.likeliest(next(rows), choices.top)
 
 
 def run(bundle: Path, parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
@@ -291,42 +331,54 @@ def run(bundle: Path, parser: argparse.ArgumentParser, options: argparse.Namespa
     """
     if not options.images and not options.check:
         parser.error("name an image, or --check")
-    if options.batch < 1:
-        parser.error(f"--batch {options.batch}: it must be at least 1")
+    for flag, value in (("--batch", options.batch), ("--max-pixels", options.max_pixels)):
+        if value < 1:
+            parser.error(f"{flag} {value}: it must be at least 1")
 
+    choices = Choices(options.batch, options.top, options.photo, options.max_pixels)
     try:
         if options.check:
             print(check(bundle))
 
         client = Client(bundle)
         files = image_files(options.images)
-        answers = predict_files(
-            client, files, batch=options.batch, top=options.top, photo=options.photo
-        )
-        if options.json:
-            print_json(answers)
-        else:
-            print_lines(answers)
+        answers = predict_files(client, files, choices)
+        failed = print_json(answers) if options.json else print_lines(answers)
     except (ClientError, ImageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
+    return 2 if failed else 0
 
 
-def print_lines(answers: Iterator[tuple[str, Likeliest]]) -> None:
-    """Print a line for each image, as soon as it is classified."""
+def print_lines(answers: Iterable[tuple[str, Likeliest | ImageError]]) -> int:
+    """Print a line for each image as soon as it is classified; give the number of errors."""
+    failed = 0
     for path, top in answers:
+        if isinstance(top, ImageError):
+            failed += 1
+            # In their order, where both streams are one terminal.
+            sys.stdout.flush()
+            print(f"error: {top}", file=sys.stderr)
+            continue
         shares = ", ".join(f"{label} {probability:.1%}" for label, probability in top)
         print(f"{path}: {shares}")
+    return failed
 
 
-def print_json(answers: Iterator[tuple[str, Likeliest]]) -> None:
-    """Print all answers as one list, and nothing if an image cannot be read."""
+def print_json(answers: Iterable[tuple[str, Likeliest | ImageError]]) -> int:
+    """Print all answers as one list, errors among them; give the number of errors."""
+    failed = 0
     rows: list[dict[str, object]] = []
     for path, top in answers:
+        if isinstance(top, ImageError):
+            failed += 1
+            rows.append({"image": path, "error": str(top), "kind": top.kind})
+            print(f"error: {top}", file=sys.stderr)
+            continue
         labelled = [{"label": label, "probability": probability} for label, probability in top]
         rows.append({"image": path, "top": labelled})
     print(json.dumps(rows, indent=1))
+    return failed
 
 
 if __name__ == "__main__":

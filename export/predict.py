@@ -53,7 +53,7 @@ def main() -> int:
         code = run(bundle, parser, options)
         # Only if every image could be read.
         if options.explain and code == 0:
-            explain(bundle, image_files(options.images), options.explain)
+            explain(bundle, image_files(options.images, notes=False), options.explain)
         return code
     except (InputError, ImageError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -51,8 +51,10 @@ def main(options: EvaluateOptions) -> None:
         open_members,
         output_folder,
     )
+    from fmnist.evaluation.figures import draw
     from fmnist.evaluation.held_out import held_out_split
-    from fmnist.evaluation.report import describe, describe_temperature, draw, show
+    from fmnist.evaluation.metrics import classification_metrics
+    from fmnist.evaluation.report import describe, describe_temperature, show
 
     check(
         not options.temperature or options.split == "test",
@@ -66,8 +68,10 @@ def main(options: EvaluateOptions) -> None:
     first = members[0].checkpoint
     split = held_out_split(first, options.split, options.source)
     logits = ensemble_logits(members, split, options.combine)
+    metrics = classification_metrics(logits, split.labels)
     evaluation = describe(
         members,
+        metrics,
         logits,
         split,
         split_name=options.split,
@@ -87,7 +91,7 @@ def main(options: EvaluateOptions) -> None:
     folder = output_folder(members, options.out)
     path = folder / f"evaluation-{options.split}.json"
     write_json(path, evaluation)
-    draw(members, evaluation, logits, split, folder / "figures")
+    draw(members, evaluation, metrics, logits, split, folder / "figures")
     console.print(f"saved in {path} and {folder / 'figures'}")
 
 

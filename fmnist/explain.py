@@ -6,7 +6,7 @@ from typing import Annotated
 from rich.console import Console
 
 from fmnist.cli import Positional, Topics, command
-from fmnist.data.sources import NOT_NAMED, Source
+from fmnist.data.sources import NOT_NAMED, Source, find_data
 from fmnist.errors import check
 from fmnist.evaluation import SplitName
 from fmnist.runs.run_folder import find_checkpoint, run_of
@@ -46,7 +46,8 @@ def main(options: ExplainOptions) -> None:
         explain_files(checkpoint, options.images, path)
     else:
         split = held_out_split(checkpoint, options.split, options.source)
-        explain_classes(checkpoint, split, options.per_class, path)
+        folder = find_data(options.source, checkpoint.data)
+        explain_classes(checkpoint, split, options.per_class, path, folder)
 
     Console(highlight=False, soft_wrap=True).print(f"saved in {path}")
 

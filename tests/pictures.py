@@ -1,8 +1,10 @@
-"""Two data sets that are not Fashion-MNIST, drawn here: gray letters, and coloured shapes.
+"""Pictures that are not Fashion-MNIST's: real ones that packages bring, and two data sets drawn
+here, gray letters and coloured shapes.
 
-`python -m tests.pictures FOLDER` writes both, larger than the tests need them.
+`python -m tests.pictures FOLDER` writes the two, larger than the tests need them.
 """
 
+import gzip
 import string
 import sys
 from pathlib import Path
@@ -39,6 +41,40 @@ def draw_letter(number: int, source: np.random.Generator) -> Image.Image:
     gray = int(source.integers(150, 256))
     ImageDraw.Draw(image).text(place, text, fill=gray, font=font, anchor="mm")
     return image.rotate(source.uniform(-15, 15), Image.Resampling.BILINEAR)
+
+
+def photo_files() -> list[Path]:
+    """Real photos that packages bring: a street in China and a flower, 640×427 JPEG; a portrait
+    of Grace Hopper, 512×600."""
+    # Here: scikit-learn and matplotlib take seconds to import, and few tests need their files.
+    import matplotlib
+    import sklearn
+
+    images = Path(sklearn.__file__).parent / "datasets/images"
+    samples = Path(matplotlib.__file__).parent / "mpl-data/sample_data"
+    return [images / "china.jpg", images / "flower.jpg", samples / "grace_hopper.jpg"]
+
+
+def real_pictures() -> list[Image.Image]:
+    """The photos in RGB, and the middle of the flower in gray."""
+    photos = [Image.open(path).convert("RGB") for path in photo_files()]
+    return [*photos, photos[1].crop((200, 100, 420, 220)).convert("L")]
+
+
+def seen_through() -> Image.Image:
+    """The flower, more and more transparent to the right, in RGBA."""
+    flower = Image.open(photo_files()[1]).convert("RGBA")
+    flower.putalpha(Image.linear_gradient("L").rotate(90).resize(flower.size))
+    return flower
+
+
+def magnetic_resonance() -> np.ndarray:
+    """A slice through a head, (256, 256) uint16 of 12 bits: matplotlib's s1045."""
+    import matplotlib
+
+    path = Path(matplotlib.__file__).parent / "mpl-data/sample_data/s1045.ima.gz"
+    with gzip.open(path) as file:
+        return np.frombuffer(file.read(), ">u2").reshape(256, 256).astype(np.uint16)
 
 
 def write_shapes(folder: Path, per_class: int) -> None:

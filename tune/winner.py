@@ -8,10 +8,11 @@ from cluster.job import Request, fit
 from cluster.placement import place
 from fmnist.config import TrainConfig
 from fmnist.data.dataset import Split, TrainingData
+from fmnist.evaluation.figures import draw_confusion
+from fmnist.evaluation.logits import model_logits
 from fmnist.evaluation.metrics import classification_metrics
-from fmnist.evaluation.plots import plot_confusion, plot_curves
+from fmnist.evaluation.plots import plot_curves
 from fmnist.evaluation.predictions import PREDICTIONS, save_predictions
-from fmnist.models.inference import compute_logits
 from fmnist.runs.files import write_json
 from fmnist.runs.summary import stage
 from fmnist.training.checkpoint import save_checkpoint
@@ -63,9 +64,9 @@ def retrain(
         result = fit(request, board=board, title="winner", console=console)
 
         device = default_device()
-        logits = compute_logits(result.model.to(device), test.images)
+        logits = model_logits(result.model.to(device), test.images, task.data.classes)
         metrics = classification_metrics(logits, test.labels)
-        save_predictions(run / "best" / PREDICTIONS, logits, test)
+        save_predictions(run / "best" / PREDICTIONS, logits, test, task.info.source)
         record = result.to_dict()
         plot_curves({"winner": record["epochs"]}, run / "figures/training.png")
         record |= {
@@ -73,7 +74,8 @@ def retrain(
             "trial": best.number,
             "test": metrics,
         }
-        plot_confusion(metrics["confusion"], task.info.classes, run / "figures/confusion.png")
+        figure = run / "figures/confusion.png"
+        draw_confusion(metrics, logits, test.labels, task.info.classes, figure)
         found |= {
             "validation_accuracy": best.accuracy,
             "trial_images": len(task.data.train),

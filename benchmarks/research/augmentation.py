@@ -65,8 +65,11 @@ class Growing:
         planes = F.interpolate(images.unsqueeze(1), size=size, mode="bilinear", antialias=True)
         return planes.squeeze(1)
 
-    def targets(self, every: Tensor, index: Tensor) -> Tensor:
-        return self.drawn.targets(every, index)
+    def needed(self, index: Tensor) -> Tensor:
+        return self.drawn.needed(index)
+
+    def targets(self, labels: Tensor, index: Tensor, classes: int) -> Tensor:
+        return self.drawn.targets(labels, index, classes)
 
 
 @dataclasses.dataclass
@@ -74,8 +77,7 @@ class Mixup:
     """Half of the batches are mixed with themselves, turned by one image, and the targets with
     them (Zhang et al., 2018).
 
-    With a config whose cutmix is above 0 the loop's targets are shares of classes, which can be
-    mixed; there is no CutMix then.
+    There is no CutMix then.
     """
 
     drawn: Augmentation
@@ -96,9 +98,13 @@ class Mixup:
         mixed = [self._mix(images, kept) for images, kept in zip(batches, self.kept, strict=True)]
         return torch.cat(mixed).round().byte()
 
-    def targets(self, every: Tensor, index: Tensor) -> Tensor:
+    def needed(self, index: Tensor) -> Tensor:
+        return self.drawn.needed(index)
+
+    def targets(self, labels: Tensor, index: Tensor, classes: int) -> Tensor:
         """Called after `take` of the same images."""
-        batches = self.drawn.targets(every, index).split(self.batch)
+        own = self.drawn.targets(labels, index, classes)
+        batches = F.one_hot(own, classes).float().split(self.batch)
         pairs = zip(batches, self.kept, strict=True)
         return torch.cat([self._mix(targets, kept) for targets, kept in pairs])
 

@@ -136,9 +136,7 @@ HOOKED = {
         hook=augmentation.erasing_until,
     ),
     "growing": Technique("20×20 pixels in 60 % of the epochs", hook=augmentation.growing),
-    "mixup": Technique(
-        "mixup in half of the batches", changes={"cutmix": 0.5}, hook=augmentation.mixup
-    ),
+    "mixup": Technique("mixup in half of the batches", hook=augmentation.mixup),
     "distilled": Technique(
         "taught by airnet 32/96/192, 16 epochs", WIDE_ENOUGH, hook=Distillation(BASES["wide"])
     ),

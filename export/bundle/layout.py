@@ -10,7 +10,7 @@ BUNDLE = "export"
 MODEL = "model.onnx"
 """The float32 graph."""
 MANIFEST = "manifest.json"
-MANIFEST_VERSION = 2
+MANIFEST_VERSION = 3
 CLIENT = "client.py"
 CARD = "MODEL_CARD.md"
 GOLDEN = "golden.npz"

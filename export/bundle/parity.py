@@ -24,6 +24,7 @@ from export.providers import Provider
 from export.session import open_session
 from export.variants.gate import GATES, difference, gate_failure, passes
 from fmnist.data.dataset import Split
+from fmnist.data.images import Images
 from fmnist.evaluation.metrics import classification_metrics
 from fmnist.models.inference import compute_logits
 from fmnist.training.checkpoint import Checkpoint
@@ -71,9 +72,9 @@ def verify(
         InputError: the provider cannot be had.
     """
     session = open_session(bundle / MODEL, provider)
-    pixels, labels = test.images.numpy(), test.labels.numpy()
+    images, labels = test.images, test.labels.numpy()
     classes = len(manifest["labels"])
-    logits = all_logits(session, pixels, FULL_BATCH, classes)
+    logits = all_logits(session, images, FULL_BATCH, classes)
     results: dict[str, Any] = {
         "provider": provider,
         "images": len(test),
@@ -89,7 +90,7 @@ def verify(
     # Kernels differ with the batch size, and so may their errors.
     some = slice(ODD_IMAGES)
     for batch in ODD_BATCHES:
-        again = all_logits(session, pixels[some], batch, classes)
+        again = all_logits(session, images.take(some), batch, classes)
         compare(reference[some], again, labels[some], f" at batch {batch}")
     check_accuracy(manifest, results["onnx_accuracy"])
 
@@ -99,20 +100,17 @@ def verify(
         if name == "float32":
             continue
         variant = open_session(path, provider_for(name, provider))
-        variant_logits = all_logits(variant, pixels, FULL_BATCH, classes)
+        variant_logits = all_logits(variant, images, FULL_BATCH, classes)
         results["variants"][name] = compare_variant(name, logits, variant_logits, labels)
     results["metrics"] = classification_metrics(torch.from_numpy(logits), test.labels)
     results["sha256"] = manifest["files"][MODEL]["sha256"]
     return results
 
 
-def all_logits(
-    session: ort.InferenceSession, pixels: NDArray[np.uint8], batch: int, classes: int
-) -> Floats:
+def all_logits(session: ort.InferenceSession, images: Images, batch: int, classes: int) -> Floats:
     """Logits (N, classes) of all images, `batch` at a time, each batch checked."""
-    starts = range(0, len(pixels), batch)
-    batches = [check_batch(session, pixels[start : start + batch], classes) for start in starts]
-    return np.concatenate(batches)
+    batches = images.batches(batch)
+    return np.concatenate([check_batch(session, one.numpy(), classes) for one in batches])
 
 
 def check_accuracy(manifest: dict[str, Any], accuracy: float) -> None:
@@ -135,8 +133,7 @@ def reference_logits(checkpoints: Sequence[Checkpoint], flips: bool, test: Split
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     model = averaged(checkpoints, flips)
     try:
-        logits = compute_logits(model.to(device), test.images.to(device))
-        return logits.cpu().numpy()
+        return compute_logits(model.to(device), test.images).numpy()
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
         model.cpu()

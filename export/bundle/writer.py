@@ -9,6 +9,7 @@ import hashlib
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ from export.bundle.layout import (
 from export.bundle.model_card import model_card
 from export.graph.conversion import averaged
 from export.variants.gate import Variant
-from fmnist.data import picture
 from fmnist.data.dataset import Split
 from fmnist.errors import InputError
 from fmnist.models.inference import compute_logits
@@ -193,7 +193,7 @@ def golden_samples(bundled: Bundled) -> bytes:
     buffer = io.BytesIO()
     np.savez(
         buffer,
-        pixels=bundled.golden.images.numpy(),
+        pixels=bundled.golden.images.tensor().numpy(),
         labels=bundled.golden.labels.numpy(),
         logits=logits.numpy(),
     )
@@ -201,14 +201,31 @@ def golden_samples(bundled: Bundled) -> bytes:
 
 
 def client_source() -> str:
-    """The client as one file: export/client.py, with fmnist/data/picture.py in place of the line
-    that imports it."""
-    lines = Path(client.__file__).read_text().splitlines(keepends=True)
-    marker = f"from {picture.__name__} import"
-    position = next(number for number, line in enumerate(lines) if line.startswith(marker))
+    """The client as one file: export/client.py, with what it imports of fmnist in place of the
+    lines that import it."""
+    return _with_inlined(Path(client.__file__).read_text(), set())
 
-    # Without the docstring: a file has one, and it is the client's.
-    source = Path(picture.__file__).read_text()
+
+def _with_inlined(source: str, inlined: set[str]) -> str:
+    """The source with each of fmnist's modules in place of the first statement that imports it."""
+    lines = source.splitlines(keepends=True)
+    parts: list[str] = []
+    done = 0
+    for statement in ast.parse(source).body:
+        match statement:
+            case ast.ImportFrom(module=str(name)) if name.startswith("fmnist."):
+                parts += lines[done : statement.lineno - 1]
+                done = statement.end_lineno or statement.lineno
+                if name not in inlined:
+                    inlined.add(name)
+                    parts.append(_with_inlined(_without_docstring(name), inlined))
+            case _:
+                pass
+    return "".join((*parts, *lines[done:]))
+
+
+def _without_docstring(module: str) -> str:
+    """A module's source; a file has one docstring, and it is the client's."""
+    source = Path(str(import_module(module).__file__)).read_text()
     docstring = ast.parse(source).body[0]
-    inlined = source.splitlines(keepends=True)[docstring.end_lineno :]
-    return "".join((*lines[:position], *inlined, *lines[position + 1 :]))
+    return "".join(source.splitlines(keepends=True)[docstring.end_lineno :])

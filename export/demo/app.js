@@ -5,7 +5,8 @@ import { toPixels } from "./photo.js";
 
 const $ = (id) => document.getElementById(id);
 const about = await (await fetch("config.json")).json();
-const { labels, size, channels } = about;
+const { labels, fit } = about;
+const { height, width, channels } = fit;
 ort.env.wasm.wasmPaths = { wasm: new URL("ort-wasm-simd-threaded.wasm", import.meta.url).href };
 // Threads need a page that the server isolates (COOP and COEP); a plain static server does not.
 ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, 4) : 1;
@@ -15,7 +16,7 @@ let busy = false;
 
 /** Probabilities of one picture's uint8 pixels, and the milliseconds that the model took. */
 async function predict(pixels) {
-  const shape = channels === 1 ? [1, size, size] : [1, channels, size, size];
+  const shape = channels === 1 ? [1, height, width] : [1, channels, height, width];
   const started = performance.now();
   const { probabilities } = await session.run({ pixels: new ort.Tensor("uint8", pixels, shape) }, ["probabilities"]);
   return { probabilities: Array.from(probabilities.data), ms: performance.now() - started };
@@ -38,10 +39,10 @@ const rows = labels.map((label) => {
 
 function show(pixels) {
   const canvas = $("seen");
-  canvas.width = canvas.height = size;
-  const picture = new ImageData(size, size);
-  for (let i = 0; i < size * size; i++) {
-    for (let c = 0; c < 3; c++) picture.data[4 * i + c] = pixels[channels === 1 ? i : c * size * size + i];
+  [canvas.width, canvas.height] = [width, height];
+  const picture = new ImageData(width, height), count = width * height;
+  for (let i = 0; i < count; i++) {
+    for (let c = 0; c < 3; c++) picture.data[4 * i + c] = pixels[channels === 1 ? i : c * count + i];
     picture.data[4 * i + 3] = 255;
   }
   canvas.getContext("2d").putImageData(picture, 0, 0);
@@ -76,7 +77,7 @@ function pixelsOf(source, width, height) {
 
 async function classifyPicture(imageData, photo, quiet = false) {
   try {
-    await classify(toPixels(imageData, { size, channels, photo }), quiet);
+    await classify(toPixels(imageData, fit, photo), quiet);
     say("");
   } catch (error) {
     say(error.message, true);
@@ -92,7 +93,7 @@ async function open(file) {
     return;
   }
   // A picture of the data set's own size is taken as it is, as in Python.
-  const own = about.fit === "mnist" && bitmap.width === size && bitmap.height === size;
+  const own = fit.how === "mnist" && bitmap.width === width && bitmap.height === height;
   await classifyPicture(pixelsOf(bitmap, bitmap.width, bitmap.height), !own && $("photo").checked);
 }
 
@@ -185,11 +186,11 @@ function addSamples() {
 $("title").textContent = about.title;
 $("about").textContent = about.about;
 document.title = about.title;
-$("photo").checked = about.fit === "mnist";
-$("photo").closest("p").hidden = about.fit !== "mnist";
+$("photo").checked = fit.how === "mnist";
+$("photo").closest("p").hidden = fit.how !== "mnist";
 try {
   session = await ort.InferenceSession.create("model.onnx", { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
-  await predict(new Uint8Array(channels * size * size)); // the first call plans
+  await predict(new Uint8Array(channels * height * width)); // the first call plans
   addSamples();
   $("file").disabled = $("film").disabled = false;
   say("");

@@ -1,5 +1,7 @@
 // A picture from the real world to a network's pixels: the steps of fmnist/data/picture.py, in the browser.
 
+const REDUCING_GAP = 3;
+const GROUNDS = { black: 0, white: 255 };
 const TOLERANCE = 0.05 * 255 * Math.sqrt(3);
 const WORKING_SIDE = 1024;
 const MIN_SIDE = 8;
@@ -26,14 +28,32 @@ export function gray(image) {
   return { width: image.width, height: image.height, channels: 1, data: found };
 }
 
-function reduce(image, factor) {
-  if (factor <= 1) return image;
-  const width = Math.ceil(image.width / factor), height = Math.ceil(image.height / factor), { channels } = image;
+/** Colours times alpha, as Pillow's modes "RGBa" and "La": {width, height, channels, data}, alpha last. */
+function layers(imageData, channels) {
+  const { width, height, data } = imageData;
+  const found = new Float32Array(width * height * (channels + 1));
+  let to = 0;
+  for (let from = 0; from < data.length; from += 4) {
+    const alpha = data[from + 3];
+    for (let c = 0; c < channels; c++) {
+      const value = channels === 3 ? data[from + c] : (data[from] * 19595 + data[from + 1] * 38470 + data[from + 2] * 7471 + 32768) >> 16;
+      const product = value * alpha + 128;
+      found[to++] = ((product >> 8) + product) >> 8;
+    }
+    found[to++] = alpha;
+  }
+  return { width, height, channels: channels + 1, data: found };
+}
+
+/** Means of blocks of pixels, `across` wide and `down` high. */
+function reduce(image, across, down = across) {
+  if (across <= 1 && down <= 1) return image;
+  const width = Math.ceil(image.width / across), height = Math.ceil(image.height / down), { channels } = image;
   const found = new Float32Array(width * height * channels);
   for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) for (let c = 0; c < channels; c++) {
     let sum = 0, count = 0;
-    for (let v = y * factor; v < Math.min((y + 1) * factor, image.height); v++)
-      for (let u = x * factor; u < Math.min((x + 1) * factor, image.width); u++) {
+    for (let v = y * down; v < Math.min((y + 1) * down, image.height); v++)
+      for (let u = x * across; u < Math.min((x + 1) * across, image.width); u++) {
         sum += image.data[(v * image.width + u) * channels + c];
         count++;
       }
@@ -76,6 +96,7 @@ function groundOf(image) {
 }
 
 function crop(image, left, top, width, height) {
+  if (width === image.width && height === image.height) return image;
   const { channels } = image;
   const found = new Float32Array(width * height * channels);
   for (let y = 0; y < height; y++) {
@@ -130,13 +151,13 @@ function brightOnBlack(image, ground) {
 const sinc = (x) => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
 const lanczos = (x) => (Math.abs(x) < 3 ? sinc(x) * sinc(x / 3) : 0);
 
-/** For each output pixel of a line: the first input pixel, and the weights from there on. */
-function weights(from, to) {
-  const scale = from / to, stretch = Math.max(scale, 1), support = 3 * stretch;
+/** For each of `to` output pixels of a line: the first of its `count` input pixels, and the weights from there on. */
+function weights(count, to, begin = 0, end = count) {
+  const scale = (end - begin) / to, stretch = Math.max(scale, 1), support = 3 * stretch;
   return Array.from({ length: to }, (_, i) => {
-    const centre = (i + 0.5) * scale;
+    const centre = begin + (i + 0.5) * scale;
     const first = Math.max(Math.trunc(centre - support + 0.5), 0);
-    const last = Math.min(Math.trunc(centre + support + 0.5), from);
+    const last = Math.min(Math.trunc(centre + support + 0.5), count);
     const values = [];
     for (let x = first; x < last; x++) values.push(lanczos((x - centre + 0.5) / stretch));
     const sum = values.reduce((a, b) => a + b, 0);
@@ -146,10 +167,12 @@ function weights(from, to) {
 
 const byte = (value) => Math.min(Math.max(Math.round(value), 0), 255);
 
-export function resize(image, width, height) {
+/** Resized with Lanczos; `box` is the part that is shown: left, top, right, bottom. */
+export function resize(image, width, height, box = [0, 0, image.width, image.height]) {
   const { channels } = image;
+  if (width === image.width && height === image.height && box.join() === [0, 0, width, height].join()) return image;
   const across = new Float32Array(width * image.height * channels);
-  weights(image.width, width).forEach(([first, values], x) => {
+  weights(image.width, width, box[0], box[2]).forEach(([first, values], x) => {
     for (let y = 0; y < image.height; y++) for (let c = 0; c < channels; c++) {
       let sum = 0;
       values.forEach((weight, i) => { sum += weight * image.data[(y * image.width + first + i) * channels + c]; });
@@ -157,7 +180,7 @@ export function resize(image, width, height) {
     }
   });
   const found = new Float32Array(width * height * channels);
-  weights(image.height, height).forEach(([first, values], y) => {
+  weights(image.height, height, box[1], box[3]).forEach(([first, values], y) => {
     for (let x = 0; x < width; x++) for (let c = 0; c < channels; c++) {
       let sum = 0;
       values.forEach((weight, i) => { sum += weight * across[((first + i) * width + x) * channels + c]; });
@@ -167,12 +190,63 @@ export function resize(image, width, height) {
   return { width, height, channels, data: found };
 }
 
-/** The longer side made `size`. */
-function shrink(image, size) {
-  const longest = Math.max(image.width, image.height);
-  const even = (value) => { const low = Math.floor(value); return value - low === 0.5 ? low + (low % 2) : Math.round(value); };
-  const side = (value) => Math.max(even((value * size) / longest), 1);
-  return resize(image, side(image.width), side(image.height));
+/** Rounded as Python does: a half goes to the even side. */
+function even(value) {
+  const low = Math.floor(value);
+  return value - low === 0.5 ? low + (low % 2) : Math.round(value);
+}
+
+/** Width and height of a picture, made as large as they fit. */
+function sizeWithin(image, height, width) {
+  if (image.width * height >= image.height * width) return [width, Math.max(even((image.height * width) / image.width), 1)];
+  return [Math.max(even((image.width * height) / image.height), 1), height];
+}
+
+function shrink(image, height, width) {
+  return resize(image, ...sizeWithin(image, height, width));
+}
+
+/** The largest part about the centre with the input's aspect ratio. */
+function middle(image, height, width) {
+  const scale = Math.min(image.width / width, image.height / height);
+  const left = Math.max((image.width - scale * width) / 2, 0), top = Math.max((image.height - scale * height) / 2, 0);
+  return [left, top, image.width - left, image.height - top];
+}
+
+/** Resized to the input, or within it: in two steps where it is far larger. */
+function fitted(image, { height, width, how }) {
+  const box = how === "crop" ? middle(image, height, width) : [0, 0, image.width, image.height];
+  const size = how === "crop" || how === "stretch" ? [width, height] : sizeWithin(image, height, width);
+  const across = Math.trunc((box[2] - box[0]) / size[0] / REDUCING_GAP) || 1;
+  const down = Math.trunc((box[3] - box[1]) / size[1] / REDUCING_GAP) || 1;
+  if (across === 1 && down === 1) return resize(image, ...size, box);
+
+  // What lies beyond the part still has a share in its border, as far as Pillow takes it.
+  const reach = [(2.5 * (box[2] - box[0])) / size[0], (2.5 * (box[3] - box[1])) / size[1]];
+  const left = Math.max(0, Math.trunc(box[0] - reach[0])), top = Math.max(0, Math.trunc(box[1] - reach[1]));
+  const right = Math.min(image.width, Math.ceil(box[2] + reach[0])), bottom = Math.min(image.height, Math.ceil(box[3] + reach[1]));
+  const part = reduce(crop(image, left, top, right - left, bottom - top), across, down);
+  const shown = [(box[0] - left) / across, (box[1] - top) / down, (box[2] - left) / across, (box[3] - top) / down];
+  return resize(part, ...size, shown);
+}
+
+/** The whole picture, or its middle, on the ground that the pad colour says. */
+function fitWhole(imageData, fit) {
+  const { channels, padColour } = fit;
+  const image = fitted(layers(imageData, channels), fit);
+  const { width, height, data } = image;
+  const under = new Array(channels).fill(GROUNDS[padColour] ?? 255);
+  if (padColour === "mean") {
+    const sums = new Array(channels + 1).fill(0);
+    data.forEach((value, i) => { sums[i % (channels + 1)] += value; });
+    if (sums[channels]) for (let c = 0; c < channels; c++) under[c] = Math.min(even((sums[c] / sums[channels]) * 255), 255);
+  }
+  const found = new Float32Array(width * height * channels);
+  for (let i = 0; i < width * height; i++) for (let c = 0; c < channels; c++) {
+    const [colour, alpha] = [data[(channels + 1) * i + c], data[(channels + 1) * i + channels]];
+    found[channels * i + c] = Math.min(colour + even(((255 - alpha) * under[c]) / 255), 255);
+  }
+  return extend({ width, height, channels, data: found }, fit, padColour === "edge" ? null : under);
 }
 
 /** Sharpened: a Gaussian of radius 1, 83 %. */
@@ -193,30 +267,34 @@ function sharpen(image) {
   return { ...image, data: data.map((value, i) => byte(value + ((value - Math.round(soft[i])) * 83) / 100)) };
 }
 
-/** Padded to a square about the centre. */
-function extend(image, size, ground) {
-  const { width, height, channels } = image;
-  const found = new Float32Array(size * size * channels);
-  for (let i = 0; i < found.length; i++) found[i] = ground[i % channels];
-  const even = (value) => { const low = Math.floor(value); return value - low === 0.5 ? low + (low % 2) : Math.round(value); };
-  const left = even((size - width) * 0.5), top = even((size - height) * 0.5);
-  for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) for (let c = 0; c < channels; c++)
-    found[((top + y) * size + left + x) * channels + c] = image.data[(y * width + x) * channels + c];
-  return { width: size, height: size, channels, data: found };
+/** Laid in the middle of the input, on the ground's colour; without one its border goes on. */
+function extend(image, { height, width }, ground) {
+  const { channels } = image;
+  const found = new Float32Array(width * height * channels);
+  const left = even((width - image.width) / 2), top = even((height - image.height) / 2);
+  for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) for (let c = 0; c < channels; c++) {
+    const u = Math.min(Math.max(x - left, 0), image.width - 1), v = Math.min(Math.max(y - top, 0), image.height - 1);
+    const inside = u === x - left && v === y - top;
+    found[(y * width + x) * channels + c] = inside || !ground ? image.data[(v * image.width + u) * channels + c] : ground[c];
+  }
+  return { width, height, channels, data: found };
 }
 
-/** uint8 pixels as the graph takes them: (size, size), or (3, size, size). */
-export function toPixels(imageData, { size, channels, photo }) {
-  let image = rgb(imageData);
+/** uint8 pixels as the graph takes them: (height, width), or (3, height, width).
+ *
+ * `fit` has the fields of Fit in fmnist/data/picture.py: height, width, channels, how, padColour. */
+export function toPixels(imageData, fit, photo) {
+  const { height, width, channels } = fit;
+  let image;
   if (photo) {
-    const [trimmed, ground] = trim(image);
+    const [trimmed, ground] = trim(rgb(imageData));
     image = channels === 1
-      ? extend(sharpen(shrink(brightOnBlack(trimmed, ground), size)), size, [0])
-      : extend(shrink(trimmed, size), size, ground);
+      ? extend(sharpen(shrink(brightOnBlack(trimmed, ground), height, width)), fit, [0])
+      : extend(shrink(trimmed, height, width), fit, ground);
   } else {
-    image = extend(shrink(channels === 1 ? gray(image) : image, size), size, new Array(channels).fill(0));
+    image = fitWhole(imageData, fit);
   }
-  const found = new Uint8Array(channels * size * size);
-  for (let i = 0; i < size * size; i++) for (let c = 0; c < channels; c++) found[c * size * size + i] = image.data[i * channels + c];
+  const found = new Uint8Array(channels * height * width);
+  for (let i = 0; i < height * width; i++) for (let c = 0; c < channels; c++) found[c * height * width + i] = image.data[i * channels + c];
   return found;
 }

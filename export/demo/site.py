@@ -60,15 +60,23 @@ def page_config(manifest: dict[str, Any], samples: Sequence[dict[str, str]]) -> 
     accuracy = ""
     if verified is not None:
         accuracy = f", right on {verified['onnx_accuracy']:.2%} of its test images"
+    deep = ""
+    if data["pixel_range"] is not None:
+        # A browser unpacks every picture to 8 bits, so their scale is lost.
+        deep = " Pictures of more than 8 bits a channel are for client.py: a browser cuts them down."
     return {
         "title": f"{data['name']}: classify a picture",
         "about": (
             f"{network}, trained on {data['name']}{accuracy}. "
-            "It runs in this browser; no picture leaves it."
+            f"It runs in this browser; no picture leaves it.{deep}"
         ),
         "labels": manifest["labels"],
-        "size": data["image_size"],
-        "channels": data["channels"],
-        "fit": data["fit"],
+        "fit": {
+            "height": data["image_size"][0],
+            "width": data["image_size"][1],
+            "channels": data["channels"],
+            "how": data["fit"],
+            "padColour": data["pad_colour"],
+        },
         "samples": list(samples),
     }

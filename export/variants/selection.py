@@ -42,8 +42,8 @@ def try_variants(
     provider: Provider,
 ) -> list[Variant]:
     """Build and judge the variants called `names`; give each of them, published or not."""
-    ranges = calibration.images.numpy()
-    images, labels = judge.images.numpy(), judge.labels.numpy()
+    ranges = calibration.images.tensor().numpy()
+    images, labels = judge.images.tensor().numpy(), judge.labels.numpy()
     return [try_variant(name, model, ranges, images, labels, provider) for name in names]
 
 

@@ -17,27 +17,9 @@ from fmnist.data.image_file import (
     ImageError,
     ImageFile,
     check_size,
-    formats,
     named,
     open_image,
-    suffixes,
-    unread_suffixes,
 )
-
-__all__ = [
-    "MAX_PIXELS",
-    "Fit",
-    "ImageError",
-    "deep_range",
-    "formats",
-    "is_gray",
-    "open_image",
-    "prepare_photo",
-    "read_pixels",
-    "suffixes",
-    "to_pixels",
-    "unread_suffixes",
-]
 
 GRAY_MODES = ("1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa")

@@ -1,5 +1,6 @@
 """Show where a network looks, by Grad-CAM (Selvaraju et al., 2017)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,9 +15,13 @@ from fmnist.data.dataset import Split
 from fmnist.data.info import DataInfo
 from fmnist.data.picture import Fit, ImageError, read_pixels
 from fmnist.errors import InputError
-from fmnist.evaluation.plots import plot_cams, short
+from fmnist.evaluation.many_classes import SHOWN_CLASSES
+from fmnist.evaluation.plots import CAM_TITLE, plot_cams, short, short_file
+from fmnist.evaluation.predictions import names_of
 from fmnist.models import Classifier
 from fmnist.training.checkpoint import Checkpoint
+
+EXPLAINED_AT_ONCE = 32
 
 
 def grad_cam(model: Classifier, pixels: Tensor, classes: Tensor | None = None) -> Tensor:
@@ -89,41 +94,63 @@ def explain_files(checkpoint: Checkpoint, files: Sequence[str], path: Path) -> N
 
     captions: list[str] = []
     for file, prediction in zip(files, predictions, strict=True):
-        captions.append(f"{short(Path(file).name, 32)}\n→ {prediction}")
+        captions.append(f"{short_file(file, 32)}\n→ {prediction}")
     plot_cams(pixels.numpy(), heat.numpy(), captions, path, columns=min(3, len(files)))
 
 
-def explain_classes(checkpoint: Checkpoint, split: Split, per_class: int, path: Path) -> None:
+def explain_classes(
+    checkpoint: Checkpoint, split: Split, per_class: int, path: Path, folder: Path
+) -> None:
     """Draw heat maps of the first `per_class` images of each class that the split has.
 
-    All classes get the same number: fewer where one of them has fewer images.
+    All classes get the same number: fewer where one of them has fewer images. Of many classes,
+    SHOWN_CLASSES are drawn, from all over the list.
+
+    Args:
+        path: PNG file to write.
+        folder: where the data set lies: pictures of an imported set are named.
     """
-    counts = torch.bincount(split.labels, minlength=len(checkpoint.data.classes))
-    columns = min(per_class, int(counts[counts > 0].min()))
+    classes = checkpoint.data.classes
+    counts = torch.bincount(split.labels, minlength=len(classes))
+    occurring = counts.nonzero().flatten()
+    shown = occurring[:: math.ceil(len(occurring) / SHOWN_CLASSES)]
+    columns = min(per_class, int(counts[shown].min()))
+
     # One row of the figure for each class.
-    names: list[str] = []
     first: list[Tensor] = []
-    for number in counts.nonzero().flatten().tolist():
+    for number in shown.tolist():
         own = (split.labels == number).nonzero().flatten()
         first.append(own[:columns])
-        names.append(checkpoint.data.classes[number])
-    images = split.images[torch.cat(first)]
+    chosen = torch.cat(first)
+    images = split.images[chosen]
 
     heat, predictions = _explain(checkpoint, images)
     captions = [f"→ {prediction}" for prediction in predictions]
-    plot_cams(images.numpy(), heat.numpy(), captions, path, columns, names)
+    files = names_of(split, chosen, folder)
+    if files is not None:
+        lines = zip(files, captions, strict=True)
+        captions = [f"{short_file(file, 32)}\n{caption}" for file, caption in lines]
+
+    names = [short(classes[number], 40) for number in shown.tolist()]
+    title = CAM_TITLE
+    if len(shown) < len(occurring):
+        title = f"{title}; {len(shown)} of {len(occurring):,} classes"
+    plot_cams(images.numpy(), heat.numpy(), captions, path, columns, names, title)
 
 
 def _explain(checkpoint: Checkpoint, pixels: Tensor) -> tuple[Tensor, list[str]]:
     """Heat maps of the predicted classes, and each prediction with its probability in words."""
-    with torch.inference_mode():
-        confidences, predicted = checkpoint.model(pixels).softmax(1).max(1)
-
+    heat: list[Tensor] = []
     predictions: list[str] = []
-    for number, confidence in zip(predicted.tolist(), confidences.tolist(), strict=True):
-        name = short(checkpoint.data.classes[number], 28)
-        predictions.append(f"{name} {confidence:.0%}")
-    return grad_cam(checkpoint.model, pixels), predictions
+    # A few at a time: with gradients, the activations of large images take gigabytes.
+    for batch in pixels.split(EXPLAINED_AT_ONCE):
+        with torch.inference_mode():
+            confidences, predicted = checkpoint.model(batch).softmax(1).max(1)
+        heat.append(grad_cam(checkpoint.model, batch))
+        for number, confidence in zip(predicted.tolist(), confidences.tolist(), strict=True):
+            name = short(checkpoint.data.classes[number], 28)
+            predictions.append(f"{name} {confidence:.0%}")
+    return torch.cat(heat), predictions
 
 
 def _read_picture(file: str, info: DataInfo) -> Tensor:

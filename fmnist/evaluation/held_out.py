@@ -30,7 +30,7 @@ def held_out_split(checkpoint: Checkpoint, name: SplitName, source: Source) -> S
     Raises:
         InputError: the model was trained on that split, or the data is another set.
     """
-    folder, info = _find_checkpoint_data(checkpoint, source)
+    folder, info = checkpoint_data(checkpoint, source)
     if name == "test":
         return load_test(folder, info)
 
@@ -51,7 +51,8 @@ def training_sample(checkpoint: Checkpoint, count: int, source: Source) -> Split
     Raises:
         InputError: the data is another set.
     """
-    return sample_trained(checkpoint, official_training(checkpoint, source), count)
+    official = load_train(*checkpoint_data(checkpoint, source))
+    return sample_trained(checkpoint, official, count)
 
 
 def sample_trained(checkpoint: Checkpoint, official: Split, count: int) -> Split:
@@ -62,21 +63,17 @@ def sample_trained(checkpoint: Checkpoint, official: Split, count: int) -> Split
     return trained.take(order[:count])
 
 
-def official_training(checkpoint: Checkpoint, source: Source) -> Split:
-    """Load the training set of the checkpoint's data, its validation images included.
-
-    Raises:
-        InputError: the data is another set.
-    """
-    return load_train(*_find_checkpoint_data(checkpoint, source))
-
-
 def trained_on(checkpoint: Checkpoint, official: Split) -> Split:
     """The images of the official training set that the checkpoint was trained on."""
     _, train, _ = split_train(checkpoint.config, official)
     return train
 
 
-def _find_checkpoint_data(checkpoint: Checkpoint, source: Source) -> tuple[Path, DataInfo]:
+def checkpoint_data(checkpoint: Checkpoint, source: Source) -> tuple[Path, DataInfo]:
+    """Find the data set that the checkpoint was trained on, and describe it.
+
+    Raises:
+        InputError: the data is another set.
+    """
     folder = find_data(source, checkpoint.data)
     return folder, load_info(folder, checkpoint.data)

@@ -68,10 +68,10 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, Any]:
 
 def mean_loss(logits: Tensor, labels: Tensor) -> float:
     """Mean cross-entropy of logits (N, classes)."""
-    losses: list[Tensor] = []
+    losses = torch.empty(len(labels), dtype=torch.float64)
     for part in parts(logits):
-        losses.append(F.cross_entropy(logits[part].float(), labels[part], reduction="none"))
-    return torch.cat(losses).double().mean().item()
+        losses[part] = F.cross_entropy(logits[part].float(), labels[part], reduction="none")
+    return losses.mean().item()
 
 
 def _scores(truth: Counts, predicted: Counts, classes: int) -> dict[str, dict[str, Any]]:

@@ -40,6 +40,7 @@ SMALL = 8
 """Font size of ticks, legends and captions, in points."""
 SHOWN_CELL = 0.5
 """Per cent below which a cell of the confusion matrix has no number."""
+CAM_TITLE = "Grad-CAM: bright is what speaks for the class predicted"
 LONGEST_NAME = 40
 """Characters of a class's name beside an axis: folders' names can have 255."""
 ROC_MARGIN = 0.02
@@ -601,6 +602,7 @@ def plot_cams(
     path: Path,
     columns: int = 3,
     row_names: Sequence[str] = (),
+    title: str = CAM_TITLE,
 ) -> None:
     """Draw pairs of an image and its heat map laid over it.
 
@@ -611,6 +613,7 @@ def plot_cams(
         path: PNG file to write.
         columns: pairs side by side.
         row_names: written left of each row that has one.
+        title: title of the figure.
     """
     tiles: list[Tile] = []
     for index, (image, cam, caption) in enumerate(zip(images, cams, captions, strict=True)):
@@ -621,7 +624,7 @@ def plot_cams(
         tiles.append(Tile(x, row, image, caption))
         tiles.append(Tile(x + 1.04, row, overlay.transpose(2, 0, 1), ""))
 
-    _plot_tiles(tiles, path, "Grad-CAM: bright is what speaks for the class predicted", row_names)
+    _plot_tiles(tiles, path, title, row_names)
 
 
 def plot_augmentations(
@@ -645,7 +648,8 @@ def plot_augmentations(
 
 
 def short(name: str, length: int) -> str:
-    """Cut a name that is longer than `length`."""
+    """Cut a name that is longer than `length`; what cannot be drawn is escaped."""
+    name = printable(name)
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 

@@ -1,36 +1,46 @@
-"""Present an evaluation: as JSON, on the console, and as figures."""
+"""Present an evaluation: as JSON and on the console."""
 
-from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from fmnist.data.dataset import Split
+from fmnist.data.dataset import Split, load_train
+from fmnist.data.origins import printable
 from fmnist.data.sources import Source
-from fmnist.evaluation import Combine, SplitName, plots
+from fmnist.evaluation import Combine, SplitName
 from fmnist.evaluation.calibration import fit_temperature, reliability
+from fmnist.evaluation.copies import copies_in_words, describe_copies
 from fmnist.evaluation.ensemble import Member, ensemble_logits
-from fmnist.evaluation.held_out import training_sample
+from fmnist.evaluation.held_out import checkpoint_data, sample_trained, trained_on
+from fmnist.evaluation.logits import answers, empty_logits, parts
+from fmnist.evaluation.many_classes import worst_classes
 from fmnist.evaluation.metrics import (
+    AUROC_VALUES,
     AVERAGES,
+    IMBALANCE,
+    MANY_CLASSES,
     SCORES,
     accuracy_interval,
     classification_metrics,
     confused_pairs,
+    imbalance,
+    mean_loss,
 )
-from fmnist.evaluation.predictions import surest_mistakes
+from fmnist.evaluation.predictions import describe_mistakes
 
 SCORE_NAMES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 CONFUSED_SHOWN = 5
+EXTREMES = 10
+"""Classes with the highest and with the lowest F1 that are printed where there are many."""
 
 
 def describe(
     members: list[Member],
+    metrics: dict[str, Any],
     logits: Tensor,
     split: Split,
     *,
@@ -42,6 +52,7 @@ def describe(
 
     Args:
         members: the model, or the members of an ensemble.
+        metrics: `classification_metrics` of the logits.
         logits: (N, classes) float32, theirs together, on the CPU.
         split: the N images that they were evaluated on.
         split_name: what the split is called.
@@ -49,11 +60,17 @@ def describe(
         source: where the training images come from, a sample of which is evaluated too.
     """
     first = members[0].checkpoint
-    metrics = classification_metrics(logits, split.labels)
     correct = round(metrics["accuracy"] * len(split))
+    folder, info = checkpoint_data(first, source)
+    official = load_train(folder, info)
+    # Validation images are of the training set, so they are compared with the rest of it.
+    seen = official if split_name == "test" else trained_on(first, official)
+    _, predicted = answers(logits)
+
     # As many images as the split has, so that both accuracies are equally precise.
-    train = _describe_training(members, len(split), how, source)
+    train = _describe_training(members, sample_trained(first, official, len(split)), how)
     train["gap"] = train["accuracy"] - metrics["accuracy"]
+    mistakes = describe_mistakes(logits, split, first.data.classes, folder)
 
     return {
         "runs": [member.name for member in members],
@@ -63,26 +80,30 @@ def describe(
         "split": split_name,
         **metrics,
         "accuracy_interval": accuracy_interval(correct, len(split)),
+        "copies": describe_copies(seen, split, predicted == split.labels),
+        "imbalance": {
+            "train": imbalance(seen.labels.bincount().tolist()),
+            split_name: imbalance(metrics["support"]),
+        },
         "train": train,
-        "confused": confused_pairs(metrics["confusion"], first.data.classes),
+        "confused": confused_pairs(metrics, first.data.classes),
+        "surest_mistakes": [mistake.to_dict() for mistake in mistakes],
         "reliability": reliability(logits, split.labels),
         "temperature": None,
     }
 
 
-def _describe_training(
-    members: list[Member], count: int, how: Combine, source: Source
-) -> dict[str, Any]:
-    """Measure accuracy and loss on up to `count` training images."""
-    # Members may have been trained on different images: these are the first one's.
-    sample = training_sample(members[0].checkpoint, count, source)
-    logits = ensemble_logits(members, sample, how)
-    right = logits.argmax(1) == sample.labels
+def _describe_training(members: list[Member], sample: Split, how: Combine) -> dict[str, Any]:
+    """Measure accuracy and loss on some training images of the first member.
 
+    The other members may have been trained on others.
+    """
+    logits = ensemble_logits(members, sample, how)
+    _, predicted = answers(logits)
     return {
         "images": len(sample),
-        "accuracy": right.double().mean().item(),
-        "loss": F.cross_entropy(logits, sample.labels).item(),
+        "accuracy": (predicted == sample.labels).double().mean().item(),
+        "loss": mean_loss(logits, sample.labels),
     }
 
 
@@ -95,7 +116,9 @@ def describe_temperature(
         value (the temperature); loss, ece, mean_confidence and reliability of the scaled logits.
     """
     temperature = fit_temperature(validation_logits, validation.labels)
-    scaled = logits / temperature
+    scaled = empty_logits(*logits.shape)
+    for part in parts(logits):
+        scaled[part] = logits[part] / temperature
     metrics = classification_metrics(scaled, split.labels)
     return {
         "value": temperature,
@@ -109,6 +132,8 @@ def describe_temperature(
 def show(evaluation: dict[str, Any], classes: tuple[str, ...], console: Console) -> None:
     """Print an evaluation, as `describe` gives it."""
     _show_accuracy(evaluation, console)
+    console.print(copies_in_words(evaluation["copies"], evaluation["split"]))
+    _show_imbalance(evaluation, console)
     _show_averages(evaluation, console)
     _show_classes(evaluation, classes, console)
     _show_confused(evaluation, console)
@@ -148,6 +173,22 @@ def _show_accuracy(evaluation: dict[str, Any], console: Console) -> None:
     )
 
 
+def _show_imbalance(evaluation: dict[str, Any], console: Console) -> None:
+    ratios: list[str] = []
+    for part, ratio in evaluation["imbalance"].items():
+        if ratio >= IMBALANCE:
+            ratios.append(f"{ratio:,.0f} times in the {part} images")
+    if not ratios:
+        return
+
+    recall, f1 = evaluation["recall"]["macro"], evaluation["f1"]["macro"]
+    console.print(
+        f"[yellow]unequal classes[/]: the largest has the images of the smallest "
+        f"{' and '.join(ratios)}, so that accuracy is mostly that of large classes; "
+        f"each class alike: macro recall [bold]{recall:.2%}[/], macro F1 [bold]{f1:.2%}[/]"
+    )
+
+
 def _show_averages(evaluation: dict[str, Any], console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("averaged")
@@ -172,19 +213,56 @@ def _show_classes(evaluation: dict[str, Any], classes: tuple[str, ...], console:
     for heading in (*SCORE_NAMES.values(), "AUROC", "support"):
         table.add_column(heading, justify="right")
 
-    auroc = evaluation["auroc"]
-    for number, name in enumerate(classes):
-        scores = [f"{evaluation[score]['per_class'][number]:.2%}" for score in SCORES]
-        area = _auroc_text(auroc["per_class"][number])
-        support = f"{evaluation['support'][number]:,}"
-        table.add_row(escape(name), *scores, area, support)
+    if len(classes) <= MANY_CLASSES:
+        for number, name in enumerate(classes):
+            table.add_row(*_class_row(evaluation, number, name))
+    else:
+        _add_extremes(table, evaluation, classes)
 
-    # The macro mean of the AUROC leaves out classes that do not occur, which have none.
+    # Macro means leave out classes that do not occur, which have no scores.
     table.add_section()
+    auroc = evaluation["auroc"]["macro"]
     means = [f"{evaluation[score]['macro']:.2%}" for score in SCORES]
     images = f"{evaluation['images']:,}"
-    table.add_row("[bold]macro", *means, _auroc_text(auroc["macro"]), images)
+    table.add_row("[bold]macro", *means, _auroc_text(auroc), images)
     console.print(table)
+    _show_left_out(evaluation, classes, console)
+
+
+def _add_extremes(table: Table, evaluation: dict[str, Any], classes: tuple[str, ...]) -> None:
+    """Add the classes with the highest and the lowest F1."""
+    worst = worst_classes(evaluation)
+    # Of up to twice as many, none is shown twice.
+    low = worst[:EXTREMES]
+    high = worst[EXTREMES:][::-1][:EXTREMES]
+    for heading, chosen in (("[bold]highest F1", high), ("[bold]lowest F1", low)):
+        table.add_section()
+        table.add_row(heading)
+        for number in chosen:
+            table.add_row(*_class_row(evaluation, number, classes[number]))
+
+
+def _class_row(evaluation: dict[str, Any], number: int, name: str) -> list[str]:
+    scores: list[str] = []
+    for score in SCORES:
+        value = evaluation[score]["per_class"][number]
+        scores.append("–" if value is None else f"{value:.2%}")
+    area = _auroc_text(evaluation["auroc"]["per_class"][number])
+    return [escape(printable(name)), *scores, area, f"{evaluation['support'][number]:,}"]
+
+
+def _show_left_out(evaluation: dict[str, Any], classes: tuple[str, ...], console: Console) -> None:
+    absent = evaluation["support"].count(0)
+    if absent:
+        console.print(
+            f"{absent:,} of {len(classes):,} classes have no {evaluation['split']} image (–): "
+            "macro averages leave them out"
+        )
+    if len(classes) > MANY_CLASSES:
+        console.print(f"all {len(classes):,} classes: in the JSON file")
+    probabilities = evaluation["images"] * len(classes)
+    if probabilities > AUROC_VALUES:
+        console.print(f"AUROC is left out: it would rank {probabilities:,} probabilities")
 
 
 def _auroc_text(area: float | None) -> str:
@@ -194,7 +272,7 @@ def _auroc_text(area: float | None) -> str:
 def _show_confused(evaluation: dict[str, Any], console: Console) -> None:
     shown: list[str] = []
     for pair in evaluation["confused"][:CONFUSED_SHOWN]:
-        names = f"{escape(pair['true'])} → {escape(pair['predicted'])}"
+        names = f"{escape(printable(pair['true']))} → {escape(printable(pair['predicted']))}"
         shown.append(f"{names} {pair['count']:,} ({pair['share']:.1%})")
 
     console.print(f"most confused (share of the true class): {'; '.join(shown) or 'none'}")
@@ -214,37 +292,3 @@ def _show_confidence(evaluation: dict[str, Any], console: Console) -> None:
             f"calibration error {evaluation['ece']:.2%} → {scaled['ece']:.2%}, "
             f"loss {evaluation['loss']:.4f} → {scaled['loss']:.4f}; predictions do not change"
         )
-
-
-def draw(
-    members: list[Member], evaluation: dict[str, Any], logits: Tensor, split: Split, folder: Path
-) -> None:
-    """Draw an evaluation, as `describe` gives it, as PNG files in `folder`."""
-    classes = members[0].checkpoint.data.classes
-    # Members whose epochs were not kept have no curve.
-    curves = {member.name: member.epochs for member in members if member.epochs}
-    if curves:
-        plots.plot_curves(curves, folder / "curves.png")
-
-    probabilities = logits.softmax(1)
-    plots.plot_roc(split.labels.numpy(), probabilities.numpy(), classes, folder / "roc.png")
-    plots.plot_confusion(evaluation["confusion"], classes, folder / "confusion.png")
-
-    scores = {score: evaluation[score]["per_class"] for score in SCORES}
-    plots.plot_class_bars(scores, evaluation["support"], classes, folder / "classes.png")
-
-    confidences, predicted = probabilities.max(1)
-    wrong = surest_mistakes(logits, split.labels)
-    mistakes: list[tuple[str, str, float]] = []
-    for index in wrong.tolist():
-        truth = classes[split.labels[index]]
-        prediction = classes[predicted[index]]
-        mistakes.append((truth, prediction, confidences[index].item()))
-    plots.plot_mistakes(split.images[wrong].numpy(), mistakes, folder / "mistakes.png")
-
-    # Predictions stay the same at every temperature: only the reliability is drawn for both.
-    bins = {"as trained": evaluation["reliability"]}
-    scaled = evaluation["temperature"]
-    if scaled is not None:
-        bins[f"temperature {scaled['value']:.2f}"] = scaled["reliability"]
-    plots.plot_reliability(bins, folder / "reliability.png")

@@ -118,7 +118,7 @@ def test_prepared_photos_are_told_and_resized_ones_are_not(
 def test_flags_say_what_a_picture_is(
     bundle: Path, official_test: Split, tmp_path: Path, call: Callable[..., Outcome]
 ) -> None:
-    photo = render(official_test.images[1].numpy(), np.random.default_rng(1))
+    photo = render(official_test.images.pixels[1].numpy(), np.random.default_rng(1))
     photo.save(tmp_path / "photo.png")
     client = Client(bundle)
     answers: dict[str, str] = {}
@@ -144,7 +144,7 @@ def test_folders_batches_json_and_heat_maps(
     folder = tmp_path / "images/more"
     folder.mkdir(parents=True)
     for number in range(7):
-        Image.fromarray(official_test.images[number].numpy()).save(folder / f"{number}.PNG")
+        Image.fromarray(official_test.images.pixels[number].numpy()).save(folder / f"{number}.PNG")
     (folder / "notes.txt").write_text("no image")
     run = bundle.parent
     save_checkpoint(run / "best", checkpoint.model, checkpoint.config, checkpoint.data, {})
@@ -216,7 +216,7 @@ def test_predicts_where_there_is_no_pytorch(
     bare_python: Path, bundle: Path, official_test: Split, tmp_path: Path
 ) -> None:
     image = tmp_path / "boot.png"
-    Image.fromarray(official_test.images[0].numpy()).save(image)
+    Image.fromarray(official_test.images.pixels[0].numpy()).save(image)
     no_torch = subprocess.run([bare_python, "-c", "import torch"], capture_output=True)
     assert no_torch.returncode != 0
 

@@ -22,9 +22,11 @@ from export.client import Client
 from export.demo.runtime import RUNTIME, runtime_files
 from export.demo.site import ASSETS, write_demo
 from fmnist.data.dataset import Split
+from fmnist.data.picture import PAD_COLOURS, Fit, to_pixels
 from fmnist.training.checkpoint import Checkpoint
 from tests.browser import NARROW, WIDE
 from tests.conftest import Outcome
+from tests.pictures import real_pictures, seen_through
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -101,22 +103,42 @@ def test_golden_samples_get_pythons_answers(visit: Callable[..., Page], bundle: 
         assert page.inner_text("#time").endswith("ms in the model")
 
 
-def browser_pixels(page: Page, photo: Image.Image) -> np.ndarray:
-    """A photo (28, 28) as the browser prepares it."""
+def browser_pixels(page: Page, picture: Image.Image, fit: Fit, photo: bool) -> np.ndarray:
+    """A picture as the browser fits it, (H, W) or (3, H, W)."""
     buffer = io.BytesIO()
-    photo.save(buffer, "PNG")
+    picture.save(buffer, "PNG")
     address = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-    options = {"size": 28, "channels": 1, "photo": True}
+    described = {"how": fit.how, "padColour": fit.pad_colour}
+    sizes = {"height": fit.height, "width": fit.width, "channels": fit.channels}
     pixels = page.evaluate(
-        """async ([address, options]) => {
+        """async ([address, fit, photo]) => {
             const blob = await (await fetch(address)).blob();
-            const bitmap = await createImageBitmap(blob);
+            const options = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
+            const bitmap = await createImageBitmap(blob, options);
             const picture = demo.pixelsOf(bitmap, bitmap.width, bitmap.height);
-            return Array.from(demo.toPixels(picture, options));
+            return Array.from(demo.toPixels(picture, fit, photo));
         }""",
-        [address, options],
+        [address, sizes | described, photo],
     )
-    return np.array(pixels, np.uint8).reshape(28, 28)
+    shape = (fit.height, fit.width) if fit.channels == 1 else (3, fit.height, fit.width)
+    return np.array(pixels, np.uint8).reshape(shape)
+
+
+@pytest.mark.parametrize("how", ["pad", "crop", "stretch"])
+@pytest.mark.parametrize("pad_colour", PAD_COLOURS)
+def test_pictures_are_fitted_as_in_python(
+    visit: Callable[..., Page], how: str, pad_colour: str
+) -> None:
+    page = visit()
+    for picture in (*real_pictures(), seen_through()):
+        for height, width, channels in ((28, 28, 1), (32, 48, 3), (40, 20, 3)):
+            fit = Fit(height, width, channels, how, pad_colour)
+            there = to_pixels(picture, fit).astype(int)
+            here = browser_pixels(page, picture, fit, photo=False).astype(int)
+            differences = np.abs(here - there)
+            # The canvas keeps colours times alpha, in 8 bits: what is nearly transparent is coarse.
+            assert differences.max() <= (2 if picture.mode == "RGBA" else 1)
+            assert differences.mean() < 0.1
 
 
 def test_photos_are_prepared_as_in_python(
@@ -129,7 +151,7 @@ def test_photos_are_prepared_as_in_python(
     same = 0
     for photo in photos:
         there = client.pixels(photo, photo=True)
-        here = browser_pixels(page, photo)
+        here = browser_pixels(page, photo, client.fit, photo=True)
         assert np.abs(here.astype(int) - there.astype(int)).mean() < 3
         expected = client.probabilities(there[None])[0].argmax()
         same += int(np.argmax(probabilities(page, here)) == expected)

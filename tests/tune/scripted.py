@@ -103,14 +103,20 @@ def write_search(run: Path, records: list[TrialRecord], classes: tuple[str, ...]
     return run
 
 
-def write_best(run: Path, classes: int = len(HOSTILE), images: int = 600, epochs: int = 6) -> Path:
-    """Add what retraining leaves: a model that errs on some images."""
+def write_best(
+    run: Path,
+    classes: int = len(HOSTILE),
+    images: int = 600,
+    epochs: int = 6,
+    folder: Path | str = "",
+) -> Path:
+    """Add what retraining leaves: a model that errs on some images, of the data in `folder`."""
     source = torch.Generator().manual_seed(0)
     labels = torch.arange(images) % classes
     noise = torch.randn(images, classes, generator=source)
     logits = noise + 2.5 * torch.nn.functional.one_hot(labels, classes)
     pixels = torch.randint(0, 256, (images, 28, 28), generator=source, dtype=torch.uint8)
-    save_predictions(run / "best" / PREDICTIONS, logits, Split(pixels, labels))
+    save_predictions(run / "best" / PREDICTIONS, logits, Split(pixels, labels), folder)
 
     history: list[dict[str, Any]] = []
     for epoch in range(1, epochs + 1):

@@ -103,7 +103,7 @@ def _chart_data(run: Run, best: TrialRecord | None, parameters: Sequence[Axis]) 
         "rungs": rungs,
         "epochs": run.epochs,
         "steps": [asdict(step) for step in figures.best_so_far(run.records)],
-        "classes": run.classes,
+        "classes": [run.classes[number] for number in run.shown],
         **_winner_data(run),
     }
 
@@ -135,10 +135,12 @@ def _winner_data(run: Run) -> dict[str, Any]:
     found: dict[str, Any] = {"history": [], "auroc": [], "roc": []}
     if run.metrics is not None:
         found["history"] = run.metrics.get("epochs", [])
-        found["auroc"] = run.metrics["test"]["auroc"]["per_class"]
-    if run.predictions is not None:
+        areas = run.metrics["test"]["auroc"]["per_class"]
+        found["auroc"] = [areas[number] for number in run.shown]
+    # Of many images and classes the logits are not kept.
+    if run.predictions is not None and "logits" in run.predictions:
         scores = figures.probabilities(run.predictions["logits"])
-        found["roc"] = figures.roc(run.predictions["labels"], scores)
+        found["roc"] = figures.roc(run.predictions["labels"], scores, run.shown)
 
     return found
 

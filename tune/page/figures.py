@@ -320,12 +320,15 @@ def probabilities(logits: NDArray[np.float32]) -> Floats:
     return torch.from_numpy(logits).double().softmax(1).numpy()
 
 
-def roc(labels: NDArray[Any], scores: Floats) -> list[list[tuple[float, float]]]:
-    """ROC curve of each class against the rest.
+def roc(
+    labels: NDArray[Any], scores: Floats, classes: Sequence[int]
+) -> list[list[tuple[float, float]]]:
+    """ROC curves of some classes against the rest.
 
     Args:
         labels: (N,).
         scores: (N, classes).
+        classes: their numbers.
 
     Returns:
         For each class at most ROC_POINTS points (false positive rate, true positive rate); none
@@ -335,7 +338,7 @@ def roc(labels: NDArray[Any], scores: Floats) -> list[list[tuple[float, float]]]
     from sklearn.metrics import roc_curve
 
     curves: list[list[tuple[float, float]]] = []
-    for number in range(scores.shape[1]):
+    for number in classes:
         is_class = labels == number
         points: list[tuple[float, float]] = []
         if is_class.any() and not is_class.all():

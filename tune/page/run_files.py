@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist.errors import InputError, check
+from fmnist.evaluation.many_classes import SHOWN_CLASSES, worst_classes
+from fmnist.evaluation.metrics import MANY_CLASSES
 from fmnist.evaluation.predictions import PREDICTIONS
 from fmnist.runs.files import read_json
 from fmnist.runs.summary import SUMMARY, read_summary
@@ -70,6 +72,16 @@ class Run:
 
         count = len(self.metrics["test"]["support"])
         return list(map(str, range(count)))
+
+    @property
+    def shown(self) -> list[int]:
+        """Numbers of the classes that the page shows; of many, those with the lowest F1."""
+        numbers = list(range(len(self.classes)))
+        if len(numbers) <= MANY_CLASSES:
+            return numbers
+        if self.metrics is None:
+            return []
+        return worst_classes(self.metrics["test"])[:SHOWN_CLASSES]
 
 
 def read_run(run: Path) -> Run:

@@ -89,7 +89,9 @@ class FolderReader:
         if stat.S_ISDIR(status.st_mode):
             below = self._below(place, name, full_name, is_link)
             if (status.st_dev, status.st_ino) in place.above:
-                yield Fault("dangling link", full_name, "it leads to a folder above it", below.label)
+                yield Fault(
+                    "dangling link", full_name, "it leads to a folder above it", below.label
+                )
                 return
             yield from self._walk(below, outside)
             return
@@ -154,9 +156,14 @@ class FolderReader:
             if is_hidden(folder):
                 return False
             label, split = self._class_of(label, split, folder)
-        return not is_hidden(name) and is_picture(name) and (label, split) == (
-            place.label,
-            place.split,
+        return (
+            not is_hidden(name)
+            and is_picture(name)
+            and (label, split)
+            == (
+                place.label,
+                place.split,
+            )
         )
 
 

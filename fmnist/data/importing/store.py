@@ -27,6 +27,8 @@ Pixels = NDArray[np.uint8]
 
 PIXELS = "pixels"
 """The file of rows while the import is under way."""
+FINAL = "final"
+"""The set grows in this folder below the import's; then the folder is renamed."""
 COPIED_AT_ONCE = 2**24
 RETRIED: tuple[FaultKind, ...] = ("too large", "changed while it was read")
 """Faults that may be gone although the file is the same."""
@@ -203,6 +205,7 @@ class Store:
         self._left_offset = 0
         """Bytes of the records that were taken over."""
         folder.mkdir(parents=True, exist_ok=True)
+        _take_back(folder)
         if _is_begun(folder):
             self._open()
             self._left = (folder / FILES_FILE).open("rb")
@@ -367,6 +370,13 @@ class Store:
         self._open()
         self._left_offset = records_end
         self._append_at_end()
+
+
+def _take_back(folder: Path) -> None:
+    """Take back the rows of a set that was nearly whole when the process ended."""
+    for pixels in (folder / FINAL).glob("images-idx*"):
+        if not (folder / PIXELS).exists():
+            pixels.replace(folder / PIXELS)
 
 
 def _is_begun(folder: Path) -> bool:

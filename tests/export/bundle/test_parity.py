@@ -20,6 +20,7 @@ from export.bundle.parity import (
 )
 from export.client import ABSOLUTE, RELATIVE
 from fmnist.data.dataset import Split
+from fmnist.data.images import Images
 from tests.export.bundle.scripted import (
     Array,
     Session,
@@ -43,7 +44,8 @@ def test_all_logits_come_in_batches_and_in_order() -> None:
     pixels = np.random.default_rng(1).integers(0, 9, (10, 28, 28), np.uint8)
     session = Counting(answers())
 
-    logits = all_logits(session, pixels, 4, 3)  # pyright: ignore[reportArgumentType]
+    images = Images(torch.from_numpy(pixels))
+    logits = all_logits(session, images, 4, 3)  # pyright: ignore[reportArgumentType]
     assert np.array_equal(logits, pixels[:, 0, :3])
     assert session.batches == [4, 4, 2]
 
@@ -148,7 +150,7 @@ def test_every_published_graph_is_held_against_the_whole_test_set(
 
     def reference(checkpoints: Any, flips: bool, split: Split) -> Array:
         compared.append((checkpoints, flips, split))
-        logits = split.images[:, 0, :3].float().numpy()
+        logits = split.images.tensor()[:, 0, :3].float().numpy()
         return logits + 1e-5
 
     monkeypatch.setattr(parity, "open_session", opened)
@@ -256,7 +258,7 @@ def test_pytorchs_logits_are_true_float32_and_leave_the_settings_as_they_were(
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
-    assert np.array_equal(logits, test.images[:, 0, :3].float().numpy())
+    assert np.array_equal(logits, test.images.tensor()[:, 0, :3].float().numpy())
     assert asked == [([], True)]
     assert settings == [(False, False)]
 

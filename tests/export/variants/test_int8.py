@@ -28,7 +28,7 @@ def test_int8_is_near_float32_the_same_each_time_and_says_the_same_of_itself(
     assert quantised >= len(int8.layers)
     assert properties(made) == properties(model)
 
-    pixels, labels = judge.images.numpy(), judge.labels.numpy()
+    pixels, labels = judge.images.tensor().numpy(), judge.labels.numpy()
     reference = graph_logits(model, pixels)
     logits = graph_logits(made, pixels)
     agreement, loss = difference(reference, logits, labels)
@@ -40,7 +40,7 @@ def test_int8_is_near_float32_the_same_each_time_and_says_the_same_of_itself(
 def test_layers_go_back_to_float32_until_the_gate_is_passed(
     model: onnx.ModelProto, calibration: np.ndarray, judge: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pixels, labels = judge.images.numpy(), judge.labels.numpy()
+    pixels, labels = judge.images.tensor().numpy(), judge.labels.numpy()
     reference = graph_logits(model, pixels)
     monkeypatch.setitem(GATES, "int8", Gate(0.5, 0.5))
     _, excluded, at_first, _ = build_int8(model, calibration, pixels, labels, reference)

@@ -19,7 +19,7 @@ def test_no_image_serves_twice(validation_images: int, checkpoint: Checkpoint) -
     assert len(judge) <= JUDGED
 
     def pictures(split: Split) -> set[bytes]:
-        return {image.tobytes() for image in split.images.numpy()}
+        return {image.tobytes() for image in split.images.tensor().numpy()}
 
     assert not pictures(golden) & pictures(calibration)
     fitted = pictures(golden) | pictures(calibration)

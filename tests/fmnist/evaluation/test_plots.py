@@ -32,12 +32,19 @@ def roc(classes: int, path: Path) -> None:
     source = np.random.default_rng(0)
     labels = source.integers(0, classes - 1, 200)
     probabilities = source.dirichlet(np.ones(classes), 200).astype(np.float32)
-    plots.plot_roc(labels, probabilities, CLASSES[:classes], path)
+    curves: list[plots.RocCurve] = []
+    for number, name in enumerate(CLASSES[:classes]):
+        curve = plots.roc_of(labels == number, probabilities[:, number], name)
+        if curve is not None:
+            curves.append(curve)
+    assert len(curves) == classes - 1
+    plots.plot_roc(curves, path, mean=curves[0])
 
 
 def bars(classes: int, path: Path) -> None:
-    values: list[float] = np.linspace(0, 1, classes).tolist()
-    scores: dict[str, list[float]] = {"precision": values, "recall": values, "f1": values}
+    values: list[float | None] = np.linspace(0, 1, classes).tolist()
+    values[0] = None
+    scores: dict[str, list[float | None]] = {"precision": values, "recall": values, "f1": values}
     support = [0, *range(1, classes)]
     plots.plot_class_bars(scores, support, CLASSES[:classes], path)
 
@@ -47,7 +54,8 @@ def images(count: int, *shape: int) -> Any:
 
 
 def mistakes(count: int, path: Path, *shape: int) -> None:
-    plots.plot_mistakes(images(count, *shape), [(CLASSES[0], CLASSES[1], 0.9)] * count, path)
+    caption = f"{plots.short_file('folder/picture.png', 20)}\nlabel\n→ another 90%"
+    plots.plot_mistakes(images(count, *shape), [caption] * count, path)
 
 
 def cams(path: Path, *shape: int) -> None:
@@ -69,9 +77,11 @@ FIGURES: dict[str, Callable[[Path], None]] = {
     ),
     "roc of 3": lambda path: roc(3, path),
     "roc of 26": lambda path: roc(26, path),
-    "confusion of 2": lambda path: plots.plot_confusion([[3, 1], [0, 0]], CLASSES[:2], path),
+    "confusion of 2": lambda path: plots.plot_confusion(
+        [[3, 1], [0, 0]], [4, 0], CLASSES[:2], path
+    ),
     "confusion of 26": lambda path: plots.plot_confusion(
-        np.eye(26, dtype=int).tolist(), CLASSES, path
+        np.eye(26, dtype=int).tolist(), [1] * 26, CLASSES, path
     ),
     "bars of 2": lambda path: bars(2, path),
     "bars of 26": lambda path: bars(26, path),
@@ -109,6 +119,14 @@ def test_figure_is_drawn_whole(name: str, tmp_path: Path) -> None:
     assert ink.any()
     edges = np.concatenate((ink[0], ink[-1], ink[:, 0], ink[:, -1]))
     assert not edges.any()
+
+
+def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
+    """Not as formulas, and with an escape where there is nothing to draw."""
+    for name in ("$\\frac$ 5$", "\udcff latin", "two\nlines", "\u202egnp.x"):
+        plots.plot_confusion([[1]], [1], [name], tmp_path / "figure.png")
+    assert plots.short("two\nlines", 20) == "two\\nlines"
+    assert plots.short_file("a/b/0123456789.png", 9) == "…6789.png"
 
 
 def test_series_differ_in_gray_print() -> None:

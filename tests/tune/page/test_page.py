@@ -184,7 +184,7 @@ def test_roc_of_a_class_that_does_not_occur_is_empty(tmp_path: Path) -> None:
     kept = read_npz(write_best(tmp_path / "r") / "best/test_predictions.npz")
     labels = kept["labels"].copy()
     labels[labels == 2] = 1
-    curves = roc(labels, kept["logits"].astype(float))
+    curves = roc(labels, kept["logits"].astype(float), range(len(HOSTILE)))
     assert curves[2] == []
     assert curves[0][0] == (0.0, 0.0)
     assert curves[0][-1] == (1.0, 1.0)
@@ -282,6 +282,41 @@ def test_tables_have_the_winners_scores(whole_run: Path) -> None:
 
     latency = page.tables["Latency on cpu; × is how much faster than PyTorch"]
     assert latency[1] == ["ONNX Runtime", "1", "1", "281", "309", "366", "3,555", "4.33×"]
+
+
+@pytest.mark.parametrize("classes", [1000, 20_000])
+def test_of_many_classes_the_page_shows_the_worst(classes: int, tmp_path: Path) -> None:
+    names = [f"class {number}" for number in range(classes)]
+    run = write_search(tmp_path / "r", search_records(6, 3), classes=names)
+    page = read_page(write_best(run, classes=classes))
+    assert (run / "report.html").stat().st_size < MEGABYTE
+
+    test = read_json(run / "best/metrics.json")["test"]
+    scores = page.tables[f"Scores on the test images of 30 of {classes:,} classes"][1:-1]
+    worst = min(value for value in test["f1"]["per_class"] if value is not None)
+    assert scores[0][3] == f"{worst:.2%}"
+    assert len(scores) == 30
+    assert page.data["classes"] == [row[0] for row in scores]
+
+    pairs = page.tables["Classes most often confused on the test images"][1:]
+    first = test["confused"][0]
+    assert pairs[0][:2] == [names[first["true"]], names[first["predicted"]]]
+
+    # Of 20,000 classes the logits are not kept, so that there is no curve to draw.
+    assert len(page.data["roc"]) == (30 if classes == 1000 else 0)
+    assert ("ROC curves are left out" in page.text) == (classes == 20_000)
+    mistake = read_npz(run / "best/test_predictions.npz")
+    assert f"→ class {mistake['predicted'][0]} {mistake['confidence'][0]:.1%}" in page.text
+
+
+def test_mistakes_of_an_imported_set_name_their_files(tmp_path: Path) -> None:
+    files = [{"file": f"a/<{number}>\n.png"} for number in range(600)]
+    (tmp_path / "files.jsonl").write_text("".join(f"{json.dumps(file)}\n" for file in files))
+    run = write_best(write_search(tmp_path / "r", search_records(6, 3)), folder=tmp_path)
+    page = read_page(run)
+    kept = read_npz(run / "best/test_predictions.npz")
+    for index in kept["mistakes"].tolist():
+        assert f"a/<{index}>\\n.png" in page.text
 
 
 def test_every_file_of_the_charts_is_in_the_page() -> None:

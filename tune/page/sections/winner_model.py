@@ -5,7 +5,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fmnist.evaluation.metrics import SCORES
+from fmnist.data.origins import printable
+from fmnist.evaluation.metrics import SCORES, confused_pairs
 from tune.page import figures
 from tune.page.markup import (
     Cell,
@@ -51,12 +52,17 @@ def winner(run: Run) -> Section:
         f"calibration error {percent(test['ece'])}.",
     ]
     work = _curves(run.metrics.get("epochs", []))
-    work += _classes(test, run.classes) + _confusion(test["confusion"], run.classes)
+    work += _classes(test, run) + _confusion(test, run.classes)
     if run.predictions is None:
         evaluate = code(f"python -m fmnist.evaluate {run.name}")
         words.append(
             "ROC curves and mistakes need best/test_predictions.npz, which searches keep from "
             f"now on; {evaluate} draws both."
+        )
+    elif "logits" not in run.predictions:
+        words.append(
+            f"ROC curves are left out: the answers of {len(run.classes):,} classes on "
+            f"{test['images']:,} images are too many to keep."
         )
     else:
         work += '<h3 id="roc">ROC, each class against the rest</h3>'
@@ -93,15 +99,15 @@ def _curves(history: Sequence[dict[str, Any]]) -> str:
     return f'<div class="pair">{loss}{accuracy}</div>{details}'
 
 
-def _classes(test: dict[str, Any], classes: Sequence[str]) -> str:
+def _classes(test: dict[str, Any], run: Run) -> str:
     rows: list[Row] = []
-    for place, name in enumerate(classes):
-        cells = [Cell(text(name))]
+    for place, numbered in enumerate(run.shown):
+        cells = [Cell(text(run.classes[numbered]))]
         for score in SCORES:
-            value = test[score]["per_class"][place]
+            value = test[score]["per_class"][numbered]
             cells.append(number(value, percent(value)))
-        auroc = test["auroc"]["per_class"][place]
-        support = test["support"][place]
+        auroc = test["auroc"]["per_class"][numbered]
+        support = test["support"][numbered]
         cells.append(number(auroc, _auroc(auroc)))
         cells.append(number(support, f"{support:,}"))
 
@@ -116,9 +122,12 @@ def _classes(test: dict[str, Any], classes: Sequence[str]) -> str:
     rows.append(Row(means, ' class="sum"'))
 
     heads = [Cell("class"), *number_heads("precision", "recall", "F1", "AUROC", "images")]
-    caption = "Scores of each class on the test images"
+    title, caption = "Each class", "Scores of each class on the test images"
+    if len(run.shown) < len(run.classes):
+        title = f"The {len(run.shown)} classes with the lowest F1"
+        caption = f"Scores on the test images of {len(run.shown)} of {len(run.classes):,} classes"
 
-    return "<h3>Each class</h3>" + table(caption, heads, rows, "sortable")
+    return f"<h3>{title}</h3>" + table(caption, heads, rows, "sortable")
 
 
 def _auroc(value: float | None) -> str:
@@ -126,7 +135,12 @@ def _auroc(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
+def _confusion(test: dict[str, Any], classes: Sequence[str]) -> str:
+    """The matrix; of many classes, the pairs most often confused."""
+    confusion: list[list[int]] | None = test["confusion"]
+    if confusion is None:
+        return _pairs(confused_pairs(test, classes))
+
     heads = [Cell("true class")]
     for name in classes:
         # Upright, or a column would be as wide as the name of its class.
@@ -144,6 +158,22 @@ def _confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> st
     caption = "Test images of each true class (row) by the class predicted (column)"
 
     return "<h3>Confusion matrix</h3>" + table(caption, heads, rows, "confusion")
+
+
+def _pairs(pairs: Sequence[dict[str, Any]]) -> str:
+    rows: list[Row] = []
+    for pair in pairs:
+        cells = [
+            Cell(text(pair["true"])),
+            Cell(text(pair["predicted"])),
+            number(pair["count"], f"{pair['count']:,}"),
+            number(pair["share"], percent(pair["share"])),
+        ]
+        rows.append(Row(cells))
+
+    heads = [Cell("true class"), Cell("predicted"), *number_heads("images", "of its images")]
+    caption = "Classes most often confused on the test images"
+    return "<h3>Most often confused</h3>" + table(caption, heads, rows, "sortable")
 
 
 def _count(count: int, total: int, *, right: bool) -> Cell:
@@ -167,21 +197,31 @@ def mistakes(run: Run, kept: dict[str, NDArray[Any]]) -> Section:
         "the label, what was predicted, and the probability given to that. "
         "Labels can be wrong too."
     )
-    probabilities = figures.probabilities(kept["logits"][kept["mistakes"]])
     labels = kept["labels"][kept["mistakes"]]
     items: list[str] = []
-    for image, label, row in zip(kept["images"], labels, probabilities, strict=True):
-        truth = run.classes[label]
-        predicted = run.classes[int(row.argmax())]
-        confidence = float(row.max())
+    for place, (image, label) in enumerate(zip(kept["images"], labels, strict=True)):
+        predicted, confidence = _answer(kept, place)
+        file = ""
+        if "files" in kept:
+            file = f" <small>{text(printable(str(kept['files'][place])))}</small>"
         # No alternative text: all there is to say of the picture stands beside it.
         items.append(
             f'<li><img src="{picture(image)}" alt="" width="84" height="84">'
-            f"<span>{text(truth)}</span> "
-            f"<span>→ {text(predicted)} {confidence:.1%}</span></li>"
+            f"<span>{text(run.classes[label])}</span> "
+            f"<span>→ {text(run.classes[predicted])} {confidence:.1%}</span>{file}</li>"
         )
 
     return Section("mistakes", title, words, f'<ul class="mistakes">{"".join(items)}</ul>')
+
+
+def _answer(kept: dict[str, NDArray[Any]], place: int) -> tuple[int, float]:
+    """The class predicted of a mistake, by its place among them, and its probability."""
+    if "predicted" in kept:
+        return int(kept["predicted"][place]), float(kept["confidence"][place])
+    # Earlier versions kept the logits alone.
+    index = kept["mistakes"][place]
+    probabilities = figures.probabilities(kept["logits"][index : index + 1])[0]
+    return int(probabilities.argmax()), float(probabilities.max())
 
 
 def export(run: Run) -> Section:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from fmnist.data.importing.folder import is_hidden, stamp_of
 from fmnist.data.importing.item import Entry, Fault, Item, Reader, ReadError, SplitName
-from fmnist.data.importing.labelled import LabelledReader
+from fmnist.data.importing.readers.labelled import LabelledReader
+from fmnist.data.importing.readers.stored_array import StoredArray, open_archive
 from fmnist.data.importing.split_names import WORDS
-from fmnist.data.importing.stored_array import StoredArray, open_archive
 from fmnist.data.importing.words import first_of
 from fmnist.errors import DataError
 

@@ -40,7 +40,7 @@ def unpack_to_scratch(packed: IO[bytes], what: str, size: int | None = None) -> 
             "set TMPDIR to a folder with more"
         )
 
-    file = tempfile.TemporaryFile(dir=folder)
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (the caller closes it)
     try:
         while block := packed.read(COPIED_AT_ONCE):
             _write(file, block, what, folder)

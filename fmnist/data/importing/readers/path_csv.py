@@ -7,18 +7,17 @@ from functools import partial
 from pathlib import Path
 from stat import S_ISREG
 
-from fmnist.data.importing.csv_file import (
+from fmnist.data.importing.folder import is_hidden, read_file, stamp_of
+from fmnist.data.importing.item import Entry, Fault, Item, SplitName
+from fmnist.data.importing.readers.csv_file import (
     LABEL_WORDS,
     PATH_WORDS,
     SPLIT_WORDS,
     CsvFile,
     read_label,
+    read_split,
 )
-from fmnist.data.importing.folder import is_hidden, read_file, stamp_of
-from fmnist.data.importing.item import Entry, Fault, Item, SplitName
-from fmnist.data.importing.split_names import WORDS, find_split, split_of_file
-from fmnist.data.importing.words import shown
-from fmnist.errors import DataError
+from fmnist.data.importing.split_names import split_of_file
 
 TRIED = 20
 """Rows by which is found what their paths begin at."""
@@ -52,7 +51,10 @@ class PathTable:
                 detail = f"{len(row)} fields; the first line has {len(self.file.columns)}"
                 yield Fault("unreadable", where, detail)
                 continue
-            split = self._split_of(row, where) if self.split is not None else of_file
+            split = of_file
+            if self.split is not None:
+                column = self.file.columns[self.split]
+                split = read_split(self.file, column, row[self.split], where)
             yield self._entry(base, row, split, where)
 
     def find_base(self) -> Path | None:
@@ -70,21 +72,9 @@ class PathTable:
         for base in (self.folder, *_subfolders(self.folder)):
             for name in names:
                 inside = _inside(base, name)
-                if inside is not None and os.path.isfile(f"{base}/{inside}"):
+                if inside is not None and (base / inside).is_file():
                     return base
         return None
-
-    def _split_of(self, row: list[str], where: str) -> SplitName | None:
-        assert self.split is not None
-        word = row[self.split]
-        split = find_split(word)
-        if split is None and word.strip():
-            raise DataError(
-                f"data={str(self.file.path)!r}: column {self.file.columns[self.split]!r} has "
-                f"{shown(word)} in {where}; it must be one of {', '.join(WORDS)}, or empty; "
-                "rename the column if it is no split"
-            )
-        return split
 
     def _entry(self, base: Path, row: list[str], split: SplitName | None, where: str) -> Entry:
         name = row[self.path]
@@ -97,9 +87,9 @@ class PathTable:
         if inside is None:
             return Fault("unreadable", name, f"it lies outside of {base}", label)
 
-        path = f"{base}/{inside}"
+        path = base / inside
         try:
-            status = os.stat(path)
+            status = path.stat()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             return Fault("dangling link", name, f"{where} names it: {reason}", label)
@@ -109,7 +99,7 @@ class PathTable:
             return Fault("empty", name, "the file has 0 bytes", label)
 
         stamp = stamp_of(status)
-        return Item(name, label, split, stamp, partial(read_file, path, stamp))
+        return Item(name, label, split, stamp, partial(read_file, str(path), stamp))
 
 
 def read_path_table(file: CsvFile) -> PathTable | None:
@@ -125,7 +115,7 @@ def _inside(base: Path, name: str) -> str | None:
     # Windows has written it where it has no slash of ours.
     if "\\" in name and "/" not in name:
         name = name.replace("\\", "/")
-    if os.path.isabs(name):
+    if Path(name).is_absolute():
         below = os.path.relpath(name, base.absolute())
     else:
         below = os.path.normpath(name)
@@ -133,8 +123,5 @@ def _inside(base: Path, name: str) -> str | None:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    found: list[Path] = []
-    for child in sorted(folder.iterdir()):
-        if not is_hidden(child.name) and child.is_dir():
-            found.append(child)
-    return found
+    visible = [child for child in folder.iterdir() if not is_hidden(child.name)]
+    return sorted(child for child in visible if child.is_dir())

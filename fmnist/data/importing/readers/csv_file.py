@@ -2,13 +2,15 @@
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fmnist.data.importing.folder import is_hidden
-from fmnist.data.importing.words import first_of
+from fmnist.data.importing.item import SplitName
+from fmnist.data.importing.split_names import WORDS, find_split
+from fmnist.data.importing.words import first_of, shown
 from fmnist.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".tab")
@@ -67,7 +69,7 @@ class CsvFile:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _told(path: Path) -> Generator[None]:
     try:
         yield
     except (csv.Error, UnicodeError) as error:
@@ -126,6 +128,21 @@ def read_label(text: str) -> str | None:
         return None
     whole = WHOLE.fullmatch(text)
     return whole[1] if whole else text
+
+
+def read_split(file: CsvFile, column: str, word: str, where: str) -> SplitName | None:
+    """The split that a table gives a picture; None where the field is empty.
+
+    Raises:
+        DataError: the word is not known.
+    """
+    split = find_split(word)
+    if split is None and word.strip():
+        raise DataError(
+            f"data={str(file.path)!r}: column {column!r} has {shown(word)} in {where}; it must be "
+            f"empty or one of {', '.join(WORDS)}; rename the column if it is no split"
+        )
+    return split
 
 
 def describe_columns(columns: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist.data.importing.item import ReadError
-from fmnist.data.importing.scratch import unpack_to_scratch
+from fmnist.data.importing.readers.scratch import unpack_to_scratch
 from fmnist.errors import DataError
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")

@@ -1,0 +1,177 @@
+"""Exact and near copies.
+
+A perceptual hash proposes pairs, and the pixels decide. Calibrated on Fashion-MNIST and on
+Debian's openclipart-png by looking at the pairs (docs/results/audit.md).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fmnist.data.audit.catalogue import READ_BYTES, Catalogue, Numbers
+from fmnist.data.audit.features import Features
+from fmnist.data.images import batch_within
+
+MOST_DIFFERENT_BITS = 6
+"""Of the 64 in a hash. Half of them are ones, so that hashes mostly differ in an even number."""
+BAND_EDGES = (0, 9, 18, 27, 36, 45, 54, 64)
+"""Bits of the hash in seven bands. Hashes that differ in six bits have at least one band in
+common, so that only images that share a band need be compared."""
+COMPARED_AT_ONCE = 2**22
+LEAST_ALIKE_OUTLINES = 0.985
+"""Cosine of two outlines. Pairs below it do not correlate enough either, and are not read."""
+MOST_NEIGHBOURS = 16
+"""Pairs of an image whose pixels are compared, in one band: the frames of a film are all alike, and
+are joined by a chain."""
+LEAST_CORRELATION = 0.99
+LARGEST_DIFFERENCE = 0.08
+"""Of the means of 4×4 pixels, in deviations of the image. JPEG's quality 75 makes .03 to .09 on
+28×28 pixels; another print on the same shirt .1 and more."""
+BLOCK = 4
+
+Pairs = NDArray[np.int64]
+"""(P, 2): numbers of two images, the smaller first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Numbers of images that show one picture, and the smallest correlation of two of them."""
+
+    numbers: Numbers
+    likeness: float
+
+
+def exact_groups(features: Features) -> Numbers:
+    """Number the pictures: (N,), the number of the first image with the same pixels."""
+    _, first, same = np.unique(features.digests, return_index=True, return_inverse=True)
+    return first[same]
+
+
+def near_pairs(
+    catalogue: Catalogue, features: Features, exact: Numbers
+) -> tuple[Pairs, NDArray[np.float32]]:
+    """Find pairs of different pictures that are nearly the same.
+
+    Args:
+        exact: as `exact_groups` gives it; of exact copies the first stands for all.
+
+    Returns:
+        the pairs, and the correlation of each.
+    """
+    different = np.flatnonzero(exact == np.arange(len(exact)))
+    # Images of one colour have no outline; they are named as such.
+    pictures = different[features.value_range[different] > 0]
+    pairs = pictures[_candidates(features.hashes[pictures], features.outlines[pictures])]
+
+    kept: list[Pairs] = []
+    correlations: list[NDArray[np.float32]] = []
+    image_bytes = catalogue.read(np.arange(1)).nbytes
+    size = batch_within(2048, READ_BYTES // 8, image_bytes)
+    for start in range(0, len(pairs), size):
+        some = pairs[start : start + size]
+        correlation, difference = likeness(catalogue.read(some[:, 0]), catalogue.read(some[:, 1]))
+        alike = (correlation >= LEAST_CORRELATION) & (difference <= LARGEST_DIFFERENCE)
+        kept.append(some[alike])
+        correlations.append(correlation[alike])
+
+    if not kept:
+        return np.empty((0, 2), np.int64), np.empty(0, np.float32)
+    return np.concatenate(kept), np.concatenate(correlations)
+
+
+def likeness(first: Tensor, second: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Compare images pairwise, whatever their brightness and contrast.
+
+    Args:
+        first, second: (P, H, W) or (P, 3, H, W) uint8.
+
+    Returns:
+        the correlation of their pixels (P,), and the largest difference of the means of 4×4
+        pixels, in deviations (P,).
+    """
+    scaled = _scale(first), _scale(second)
+    correlation = (scaled[0] * scaled[1]).flatten(1).mean(1)
+    difference = scaled[0] - scaled[1]
+    if difference.ndim == 3:
+        difference = difference[:, None]
+    block = min(BLOCK, *difference.shape[-2:])
+    largest = F.avg_pool2d(difference, block).abs().flatten(1).amax(1)
+    return correlation.numpy(), largest.numpy()
+
+
+def _scale(images: Tensor) -> Tensor:
+    """To mean 0 and deviation 1 over all pixels of an image."""
+    pixels = images.flatten(1).float()
+    pixels = pixels - pixels.mean(1, keepdim=True)
+    deviation = pixels.square().mean(1, keepdim=True).sqrt().clamp(min=1e-3)
+    return (pixels / deviation).view(images.shape)
+
+
+def join(images: int, exact: Numbers, pairs: Pairs) -> Numbers:
+    """Number the pictures, near copies being one: (N,)."""
+    # Here: SciPy's graphs take a second to import, which --help does without.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    edges = np.concatenate((np.stack((np.arange(images), exact), 1), pairs))
+    graph = coo_array((np.ones(len(edges), np.int8), edges.T), shape=(images, images))
+    _, groups = connected_components(graph, directed=False)
+    return groups.astype(np.int64)
+
+
+def list_groups(groups: Numbers) -> list[Numbers]:
+    """The numbers of the images of each group that has several, in order."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order])) + 1
+    found = [numbers for numbers in np.split(order, starts) if len(numbers) > 1]
+    return sorted(found, key=lambda numbers: int(numbers[0]))
+
+
+def _candidates(hashes: NDArray[np.uint64], outlines: NDArray[np.float16]) -> Pairs:
+    """Pairs whose hashes differ in few bits and whose outlines agree."""
+    found: list[Pairs] = [np.empty((0, 2), np.int64)]
+    for low, high in pairwise(BAND_EDGES):
+        mask = np.uint64((1 << (high - low)) - 1)
+        band = (hashes >> np.uint64(low)) & mask
+        order = np.argsort(band, kind="stable")
+        starts = np.flatnonzero(np.diff(band[order])) + 1
+        for bucket in np.split(order, starts):
+            found += _close_in(bucket, hashes, outlines)
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def _close_in(
+    bucket: Numbers, hashes: NDArray[np.uint64], outlines: NDArray[np.float16]
+) -> Iterator[Pairs]:
+    """Pairs of a bucket, block by block: numbers of images that share a band, in order."""
+    rows = max(COMPARED_AT_ONCE // len(bucket), 1)
+    for start in range(0, len(bucket), rows):
+        block = hashes[bucket[start : start + rows], None]
+        bits = np.bitwise_count(block ^ hashes[bucket[start:]])
+        first, second = np.nonzero(bits <= MOST_DIFFERENT_BITS)
+        later = second > first
+        pairs = np.stack((bucket[start + first[later]], bucket[start + second[later]]), 1)
+        yield _nearest(pairs, outlines)
+
+
+def _nearest(pairs: Pairs, outlines: NDArray[np.float16]) -> Pairs:
+    """Of pairs ordered by their first image, those whose outlines agree, the best of each image."""
+    alike: list[NDArray[np.float32]] = [np.empty(0, np.float32)]
+    for start in range(0, len(pairs), COMPARED_AT_ONCE // 64):
+        first, second = pairs[start : start + COMPARED_AT_ONCE // 64].T
+        product = outlines[first].astype(np.float32) * outlines[second]
+        alike.append(product.sum(1))
+    cosine = np.concatenate(alike)
+    agree = cosine >= LEAST_ALIKE_OUTLINES
+    pairs, cosine = pairs[agree], cosine[agree]
+
+    order = np.lexsort((-cosine, pairs[:, 0]))
+    pairs = pairs[order]
+    # A pair's place among those of its first image, the most alike being 0.
+    place = np.arange(len(pairs)) - np.searchsorted(pairs[:, 0], pairs[:, 0])
+    return pairs[place < MOST_NEIGHBOURS]

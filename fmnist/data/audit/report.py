@@ -1,0 +1,81 @@
+"""Audit a data set, and leave what was found as audit.json and audit.html."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from fmnist.data.audit.catalogue import Catalogue
+from fmnist.data.audit.collect import collect
+from fmnist.data.audit.findings import AuditReport, Copies, Suspect
+from fmnist.data.audit.page import write_page
+from fmnist.data.info import DataInfo
+from fmnist.runs.files import write_json
+
+JSON_FILE, PAGE_FILE = "audit.json", "audit.html"
+
+
+def audit(
+    folder: Path,
+    info: DataInfo,
+    out: Path,
+    *,
+    console: Console,
+    suspects: Sequence[Suspect] | None = None,
+) -> AuditReport:
+    """Audit the set in `folder`, leave audit.json and audit.html in `out`, and say what was found.
+
+    Args:
+        info: describes the set.
+        suspects: labels that out-of-fold predictions contradict (fmnist.evaluation.label_issues);
+            None where there was no training.
+
+    Raises:
+        DataError: a file is not the one that `info` describes.
+    """
+    catalogue = Catalogue(folder, info)
+    report = collect(catalogue, info.name, console, suspects)
+    write_json(out / JSON_FILE, report.to_dict())
+    write_page(out / PAGE_FILE, report, catalogue)
+
+    for line in summary(report):
+        # Names of files and classes may hold what Rich takes for markup.
+        console.print(line, markup=False)
+    console.print(f"saved in {out / PAGE_FILE} and {out / JSON_FILE}", markup=False)
+    return report
+
+
+def summary(report: AuditReport) -> list[str]:
+    """What was found, in a few lines."""
+    lines = [f"{report.name}: {report.images:,} images audited"]
+    if report.clean:
+        return [*lines, "nothing found"]
+
+    lines += _copies_lines("exact copies", report.exact)
+    lines += _copies_lines("near copies", report.near)
+    for leak in report.leaks:
+        if leak.images:
+            lines.append(
+                f"  {leak.images:,} of {leak.of:,} {leak.split} images are {leak.copies} copies of "
+                f"training images, {leak.labels_differ:,} of them of one under another label"
+            )
+    for kind, count in Counter(oddity.kind for oddity in report.oddities).items():
+        lines.append(f"{kind}: {count:,}")
+    lines += report.usual
+    lines += report.imbalance
+    if report.suspects:
+        lines.append(f"labels that out-of-fold predictions contradict: {len(report.suspects):,}")
+    return lines
+
+
+def _copies_lines(what: str, copies: Sequence[Copies]) -> list[str]:
+    if not copies:
+        return []
+    images = sum(len(one.pictures) for one in copies)
+    across = sum(len(one.splits) > 1 for one in copies)
+    differ = sum(len(one.labels) > 1 for one in copies)
+    return [
+        f"{what}: {len(copies):,} groups of {images:,} images; "
+        f"{across:,} across splits, {differ:,} under different labels"
+    ]
