@@ -1,4 +1,4 @@
-"""`python -m benchmarks.data_scale --pictures FOLDER`: train on a set four times the memory allowed.
+"""`python -m benchmarks.data_scale --pictures FOLDER`: train on four times the memory allowed.
 
 A set is made of random crops of the folder's pictures. Each measurement is a process of its own in
 a control group that allows it so much memory, the kernel's page cache included: once on the set,

@@ -1,5 +1,6 @@
 """`python -m fmnist.audit`: what is wrong with a data set, its labels included."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,8 @@ from fmnist.runs.files import read_json
 from fmnist.runs.run_folder import CONFIG, RUNS, find_run
 
 if TYPE_CHECKING:
-    from fmnist.data.info import DataInfo
+    from fmnist.data.audit.findings import Suspect
+    from fmnist.evaluation.label_issues import Groups
 
 RECIPE = "airnet-quick"
 EPOCHS = 4
@@ -49,23 +51,42 @@ class AuditOptions:
 def main(options: AuditOptions) -> None:
     # Here: PyTorch takes seconds to import, and --help does without.
     from fmnist.data.audit.report import audit
-    from fmnist.data.dataset import load_info
-    from fmnist.data.sources import find_data
-    from fmnist.evaluation.label_issues import find_suspects
+    from fmnist.training.checkpoint import open_data
 
-    if options.run is not None or options.epochs is not None:
-        check(options.labels, "--run and --epochs: they say how the folds train; add --labels")
-    console = Console(highlight=False, soft_wrap=True)
-    folder = find_data(options.source)
-    info = load_info(folder)
-    out = Path(options.out) if options.out else RUNS / f"audit-{folder_name(info)}"
-
-    report = audit(folder, info, out, console=console)
-    if not options.labels:
-        return
-
-    config = fold_config(options.run, options.epochs)
-    suspects = find_suspects(
-        config, folder, info, report.groups, out, folds=options.folds, console=console
+    judged = options.labels
+    check(
+        judged or (options.run is None and options.epochs is None),
+        "--run and --epochs: they say how networks are trained to judge labels; add --labels",
     )
-    audit(folder, info, out, console=console, suspects=suspects)
+    run = None if options.run is None else find_run(options.run)
+    folder, info = open_data(options.source, run)
+    console = Console(highlight=False, soft_wrap=True)
+    out = Path(options.out) if options.out else RUNS / f"audit-{file_name(info.name)}"
+
+    def find(groups: "Groups") -> "list[Suspect]":
+        from fmnist.evaluation.label_issues import find_suspects
+
+        config = fold_config(run, options.epochs)
+        return find_suspects(
+            config, folder, info, groups, out, folds=options.folds, console=console
+        )
+
+    audit(folder, info, out, console=console, find_suspects=find if judged else None)
+
+
+def fold_config(run: Path | None, epochs: int | None) -> TrainConfig:
+    """The config that the folds are trained with, by a run or by the recipe."""
+    if run is None:
+        config = recipe_config(RECIPE).replace(epochs=EPOCHS)
+    else:
+        config = TrainConfig.from_dict(read_json(run / CONFIG)["train"])
+    return config if epochs is None else config.replace(epochs=epochs)
+
+
+def file_name(name: str) -> str:
+    """A name that every file system takes: "Fashion-MNIST" is fashion-mnist."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:100] or "set"
+
+
+if __name__ == "__main__":
+    command(AuditOptions, main)

@@ -45,6 +45,9 @@ NO_ACCESS = {
     errno.EPERM: "permission denied",
 }
 
+OLD_SPELLINGS = {"--from-folder": "--data"}
+"""Flags of every command that were renamed, where it has the new one."""
+
 Flag = tyro.conf.FlagCreatePairsOff
 """Marks a switch that has no --no-… form: `resume: Annotated[bool, Flag] = False`."""
 Positional = tyro.conf.Positional
@@ -293,6 +296,8 @@ class _Parser(Generic[Options]):
         known = ["--help"]
         for one in fields:
             known += one.names
+        if OLD_SPELLINGS.get(flag) in known:
+            return f"{flag} is now {OLD_SPELLINGS[flag]}"
         nearest = difflib.get_close_matches(flag, known, 1, cutoff=0.0)
         return f"{flag}: no such option. Did you mean {nearest[0]}?"
 

@@ -69,12 +69,13 @@ def seen_through() -> Image.Image:
 
 
 def magnetic_resonance() -> np.ndarray:
-    """A slice through a head, (256, 256) uint16 of 12 bits: matplotlib's s1045."""
+    """A slice through a head, (256, 256) uint16 from 0 to 215: matplotlib's s1045."""
     import matplotlib
 
     path = Path(matplotlib.__file__).parent / "mpl-data/sample_data/s1045.ima.gz"
     with gzip.open(path) as file:
-        return np.frombuffer(file.read(), ">u2").reshape(256, 256).astype(np.uint16)
+        content = file.read()
+    return np.frombuffer(content, ">u2").reshape(256, 256).astype(np.uint16)
 
 
 def write_shapes(folder: Path, per_class: int) -> None:

@@ -24,9 +24,11 @@ from export.providers import Provider
 from export.session import open_session
 from export.variants.gate import GATES, difference, gate_failure, passes
 from fmnist.data.dataset import Split
-from fmnist.data.images import Images
-from fmnist.evaluation.metrics import classification_metrics
-from fmnist.models.inference import compute_logits
+from fmnist.data.images import Images, batch_within
+from fmnist.evaluation.copies import describe_copies
+from fmnist.evaluation.logits import empty_logits, model_logits, parts
+from fmnist.evaluation.metrics import classification_metrics, imbalance
+from fmnist.models.inference import EVALUATION_BYTES
 from fmnist.training.checkpoint import Checkpoint
 from fmnist.training.device import default_device
 
@@ -52,6 +54,7 @@ def verify(
     bundle: Path,
     manifest: dict[str, Any],
     checkpoints: Sequence[Checkpoint],
+    seen: Split,
     test: Split,
     provider: Provider,
 ) -> dict[str, Any]:
@@ -61,11 +64,14 @@ def verify(
     Args:
         manifest: of the bundle, checked.
         checkpoints: those it was exported from; empty where they are not at hand.
+        seen: the official training set.
+        test: the official test set; read batch by batch.
 
     Returns:
         provider, images, onnx_accuracy, metrics (of the float32 graph, see
-        `classification_metrics`), variants (by name: agreement, accuracy, accuracy_loss), sha256
-        (of the float32 graph), and if there are checkpoints the fields of Parity.
+        `classification_metrics`), copies (see `describe_copies`), imbalance (see `imbalance`, of
+        train and test), variants (by name: agreement, accuracy, accuracy_loss), sha256 (of the
+        float32 graph), and if there are checkpoints the fields of Parity.
 
     Raises:
         VerificationError: shapes or values are wrong, or a variant does not pass its gate.
@@ -75,16 +81,17 @@ def verify(
     images, labels = test.images, test.labels.numpy()
     classes = len(manifest["labels"])
     logits = all_logits(session, images, FULL_BATCH, classes)
+    correct = logits.argmax(1) == labels
     results: dict[str, Any] = {
         "provider": provider,
         "images": len(test),
-        "onnx_accuracy": float((logits.argmax(1) == labels).mean()),
+        "onnx_accuracy": float(correct.mean()),
     }
 
     # Without PyTorch's, the graph's own logits are what other batch sizes are compared with.
     reference = logits
     if checkpoints:
-        reference = reference_logits(checkpoints, manifest["average_flips"], test)
+        reference = reference_logits(checkpoints, manifest["average_flips"], test, classes)
         results |= asdict(compare(reference, logits, labels))
 
     # Kernels differ with the batch size, and so may their errors.
@@ -103,14 +110,23 @@ def verify(
         variant_logits = all_logits(variant, images, FULL_BATCH, classes)
         results["variants"][name] = compare_variant(name, logits, variant_logits, labels)
     results["metrics"] = classification_metrics(torch.from_numpy(logits), test.labels)
+    results["copies"] = describe_copies(seen, test, torch.from_numpy(correct))
+    results["imbalance"] = {
+        "train": imbalance(seen.labels.bincount().tolist()),
+        "test": imbalance(results["metrics"]["support"]),
+    }
     results["sha256"] = manifest["files"][MODEL]["sha256"]
     return results
 
 
 def all_logits(session: ort.InferenceSession, images: Images, batch: int, classes: int) -> Floats:
-    """Logits (N, classes) of all images, `batch` at a time, each batch checked."""
-    batches = images.batches(batch)
-    return np.concatenate([check_batch(session, one.numpy(), classes) for one in batches])
+    """Logits (N, classes) of all images, up to `batch` at a time, each batch checked."""
+    logits = empty_logits(len(images), classes).numpy()
+    done = 0
+    for pixels in images.batches(batch_within(batch, EVALUATION_BYTES, images.image_bytes)):
+        logits[done : done + len(pixels)] = check_batch(session, pixels.numpy(), classes)
+        done += len(pixels)
+    return logits
 
 
 def check_accuracy(manifest: dict[str, Any], accuracy: float) -> None:
@@ -125,7 +141,9 @@ def check_accuracy(manifest: dict[str, Any], accuracy: float) -> None:
         )
 
 
-def reference_logits(checkpoints: Sequence[Checkpoint], flips: bool, test: Split) -> Floats:
+def reference_logits(
+    checkpoints: Sequence[Checkpoint], flips: bool, test: Split, classes: int
+) -> Floats:
     """PyTorch's logits in true float32: TF32 is off."""
     device = default_device()
     # The settings are the process's own, so they are put back.
@@ -133,7 +151,7 @@ def reference_logits(checkpoints: Sequence[Checkpoint], flips: bool, test: Split
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     model = averaged(checkpoints, flips)
     try:
-        return compute_logits(model.to(device), test.images).numpy()
+        return model_logits(model.to(device), test.images, classes).numpy()
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
         model.cpu()
@@ -148,22 +166,22 @@ def compare(
         VerificationError: a logit differs by more than the tolerance, or a label where PyTorch's
             margin forbids it.
     """
-    differences = np.abs(logits - reference)
+    differences = _differences(reference, logits)
     largest = float(differences.max())
     allowed = tolerance(reference)
     # Not "largest > allowed", which is false of NaN.
     if not largest <= allowed:
-        image = int(differences.max(1).argmax())
+        image = int(differences.argmax())
         raise VerificationError(
             f"values: logits differ by up to {largest:.2e}{where} (image {image}); "
             f"at most {allowed:.2e} is allowed"
         )
 
-    ordered = np.sort(reference, 1)
-    margins = ordered[:, -1] - ordered[:, -2]
     differing = logits.argmax(1) != reference.argmax(1)
+    ordered = np.sort(reference[differing], 1)
+    margins = ordered[:, -1] - ordered[:, -2]
     # Two logits that each move by `largest` can swap only across a margin of twice that.
-    if (margins[differing] >= 2 * largest).any():
+    if (margins >= 2 * largest).any():
         raise VerificationError(
             f"values: {int(differing.sum())} labels differ{where} "
             "although PyTorch's margin is wide enough"
@@ -174,6 +192,14 @@ def compare(
         labels_differing=int(differing.sum()),
         pytorch_accuracy=float((reference.argmax(1) == labels).mean()),
     )
+
+
+def _differences(reference: Floats, logits: Floats) -> Floats:
+    """The largest difference of each image's logits, (N,)."""
+    largest = np.empty(len(reference), np.float32)
+    for part in parts(reference):
+        largest[part] = np.abs(logits[part] - reference[part]).max(1)
+    return largest
 
 
 def compare_variant(

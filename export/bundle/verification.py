@@ -19,10 +19,12 @@ from export.bundle.parity import verify
 from export.bundle.signature import check_signature
 from export.bundle.writer import load_members, refresh, run_of_bundle
 from export.providers import Provider
-from fmnist.data.dataset import Split, load_info, load_test
+from fmnist.data.dataset import Split, load_info, load_test, load_train
 from fmnist.data.info import DataInfo
 from fmnist.data.sources import NOT_NAMED, Source, find_data
 from fmnist.errors import DataError
+from fmnist.evaluation.copies import copies_in_words
+from fmnist.evaluation.metrics import IMBALANCE
 from fmnist.runs.files import write_json
 from fmnist.runs.summary import stage
 
@@ -52,15 +54,15 @@ def verify_bundle(
         # Its own data is in the checkpoint with its folder; a manifest has no paths.
         members = load_members(manifest, run)
         info = members[0].data if members else DataInfo.from_dict(manifest["data"])
-        test = find_test_set(info, source)
-        if test is None:
+        splits = find_splits(info, source)
+        if splits is None:
             console.print(
                 f"[yellow]not over the test set:[/] {info.name} is not at hand; "
                 "name its folder with --data"
             )
             return
 
-        results = verify(bundle, manifest, members, test, provider)
+        results = verify(bundle, manifest, members, *splits, provider)
         # A signature would not survive new files in the bundle.
         if run and not key:
             summary |= summary_entries(results)
@@ -70,15 +72,16 @@ def verify_bundle(
         console.print(line)
 
 
-def find_test_set(info: DataInfo, source: Source) -> Split | None:
-    """The test set of the data `info`; None if it is not at hand.
+def find_splits(info: DataInfo, source: Source) -> tuple[Split, Split] | None:
+    """The training and the test set of the data `info`; None if they are not at hand.
 
     Raises:
         InputError: a source is named, and it holds no data or other data.
     """
     try:
         folder = find_data(source, info)
-        return load_test(folder, load_info(folder, info))
+        known = load_info(folder, info)
+        return load_train(folder, known), load_test(folder, known)
     except DataError:
         if source != NOT_NAMED:
             raise
@@ -117,6 +120,13 @@ def describe_values(results: dict[str, Any]) -> Iterator[str]:
         f"[green]passed[/] on {results['provider']}: {results['images']:,} test images, "
         f"accuracy {results['onnx_accuracy']:.2%}; {parity}"
     )
+    yield copies_in_words(results["copies"], "test")
+    if max(results["imbalance"].values()) >= IMBALANCE:
+        metrics = results["metrics"]
+        yield (
+            f"[yellow]unequal classes[/]; each class alike: macro recall "
+            f"{metrics['recall']['macro']:.2%}, macro F1 {metrics['f1']['macro']:.2%}"
+        )
     for name, variant in results["variants"].items():
         yield (
             f"[green]passed[/] {name}: accuracy {variant['accuracy']:.2%}, "

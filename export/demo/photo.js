@@ -57,7 +57,8 @@ function reduce(image, across, down = across) {
         sum += image.data[(v * image.width + u) * channels + c];
         count++;
       }
-    found[(y * width + x) * channels + c] = Math.round(sum / count);
+    // Pillow's own division, which falls short of a half now and then.
+    found[(y * width + x) * channels + c] = Math.floor(((sum + (count >> 1)) * Math.floor(2 ** 24 / count)) / 2 ** 24);
   }
   return { width, height, channels, data: found };
 }

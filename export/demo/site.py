@@ -63,7 +63,9 @@ def page_config(manifest: dict[str, Any], samples: Sequence[dict[str, str]]) -> 
     deep = ""
     if data["pixel_range"] is not None:
         # A browser unpacks every picture to 8 bits, so their scale is lost.
-        deep = " Pictures of more than 8 bits a channel are for client.py: a browser cuts them down."
+        deep = (
+            " Pictures of more than 8 bits a channel are for client.py: a browser cuts them down."
+        )
     return {
         "title": f"{data['name']}: classify a picture",
         "about": (

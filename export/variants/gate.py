@@ -9,7 +9,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from export.client import INPUT, OUTPUTS
+from fmnist.data.images import Images, batch_within
 from fmnist.evaluation.metrics import accuracy_interval
+from fmnist.models.inference import EVALUATION_BYTES
 
 BATCH = 256
 NORMAL_95 = 1.96
@@ -68,13 +70,16 @@ class Variant:
         }
 
 
-def predict_logits(session: ort.InferenceSession, pixels: Pixels) -> Floats:
-    """Logits (N, classes) of images, in batches."""
-    batches: list[Floats] = []
-    for start in range(0, len(pixels), BATCH):
-        outputs = session.run([OUTPUTS[0]], {INPUT: pixels[start : start + BATCH]})
-        batches.append(np.asarray(outputs[0]))
-    return np.concatenate(batches)
+def predict_logits(session: ort.InferenceSession, images: Images) -> Floats:
+    """Logits (N, classes) of images, read and computed in batches."""
+    size = batch_within(BATCH, EVALUATION_BYTES, images.image_bytes)
+    return np.concatenate([run_graph(session, batch.numpy()) for batch in images.batches(size)])
+
+
+def run_graph(session: ort.InferenceSession, pixels: Pixels) -> Floats:
+    """Logits (B, classes) of one batch."""
+    outputs = session.run([OUTPUTS[0]], {INPUT: pixels})
+    return np.asarray(outputs[0])
 
 
 def difference(reference: Floats, logits: Floats, labels: NDArray[np.int64]) -> tuple[float, float]:

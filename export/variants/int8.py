@@ -18,12 +18,12 @@ from export.session import open_session
 from export.variants.gate import (
     GATES,
     Floats,
-    Pixels,
     difference,
     predict_logits,
     surely_fails,
     surely_passes,
 )
+from fmnist.data.images import Images
 
 CALIBRATION_BATCH = 32
 SENSITIVITY_IMAGES = 128
@@ -36,13 +36,12 @@ QUANTISED = ("Conv", "Gemm", "MatMul")
 class Batches(CalibrationDataReader):
     """Calibration images, a batch at a time."""
 
-    def __init__(self, pixels: Pixels) -> None:
-        starts = range(0, len(pixels), CALIBRATION_BATCH)
-        self.batches = iter([pixels[start : start + CALIBRATION_BATCH] for start in starts])
+    def __init__(self, images: Images) -> None:
+        self.batches = images.batches(CALIBRATION_BATCH)
 
     def get_next(self) -> dict[str, Any]:
         batch = next(self.batches, None)
-        return {} if batch is None else {INPUT: batch}
+        return {} if batch is None else {INPUT: batch.numpy()}
 
 
 class Int8:
@@ -53,7 +52,7 @@ class Int8:
         folder: for intermediate files.
     """
 
-    def __init__(self, model: onnx.ModelProto, calibration: Pixels, folder: Path) -> None:
+    def __init__(self, model: onnx.ModelProto, calibration: Images, folder: Path) -> None:
         self.original = model
         self.calibration = calibration
         self.folder = folder
@@ -87,9 +86,9 @@ class Int8:
         return describe_as(onnx.load(path), self.original)
 
 
-def graph_logits(model: onnx.ModelProto, pixels: Pixels) -> Floats:
+def graph_logits(model: onnx.ModelProto, images: Images) -> Floats:
     """Logits (N, classes) of a graph on the CPU."""
-    return predict_logits(open_session(model.SerializeToString(), "cpu"), pixels)
+    return predict_logits(open_session(model.SerializeToString(), "cpu"), images)
 
 
 def calibration_indices(
@@ -105,7 +104,7 @@ def calibration_indices(
     return np.sort(np.concatenate(chosen))
 
 
-def by_sensitivity(int8: Int8, reference: Floats, judge: Pixels) -> list[str]:
+def by_sensitivity(int8: Int8, reference: Floats, judge: Images) -> list[str]:
     """The layers, first those whose quantisation alone changes the logits most."""
     changes: dict[str, float] = {}
     for layer in int8.layers:
@@ -127,8 +126,8 @@ def exclusion_counts(layers: int) -> Sequence[int]:
 
 def build_int8(
     model: onnx.ModelProto,
-    calibration: Pixels,
-    judge: Pixels,
+    calibration: Images,
+    judge: Images,
     labels: NDArray[np.int64],
     reference: Floats,
 ) -> tuple[onnx.ModelProto | None, tuple[str, ...], float, float]:
@@ -156,12 +155,12 @@ def build_int8(
         for count in counts:
             # Only where all layers in int8 fail: it makes a graph for each layer.
             if count > 0 and not order:
-                order = by_sensitivity(int8, reference[some], judge[some])
+                order = by_sensitivity(int8, reference[some], judge.take(some))
             excluded = tuple(order[:count])
             made = int8.make(excluded)
             session = open_session(made.SerializeToString(), "cpu")
 
-            first = predict_logits(session, judge[few])
+            first = predict_logits(session, judge.take(few))
             agreement, loss = difference(reference[few], first, labels[few])
             # The last try is judged on all images: its figures are those reported.
             if count != counts[-1] and surely_fails(gate, agreement, len(first)):

@@ -1,6 +1,9 @@
 """The images by which variants are made and judged; none is of the test set."""
 
+import math
+
 import numpy as np
+from numpy.typing import NDArray
 
 from export.variants.int8 import calibration_indices
 from fmnist.data.dataset import Split
@@ -10,8 +13,12 @@ from fmnist.training.checkpoint import Checkpoint
 
 GOLDEN_PER_CLASS = 2
 TRAINING_SAMPLE = 20_000
+GOLDEN_LOGITS = 1_000_000
+"""Logits in the golden samples, at most: they travel with every bundle."""
 PER_CLASS = 32
 """Training images of each class that decide the ranges of int8."""
+CALIBRATED = 1024
+"""How many of them there are at most, of all classes together."""
 JUDGED = 5000
 """Images by which a variant is judged, where there are so many."""
 
@@ -29,11 +36,19 @@ def samples(checkpoint: Checkpoint, source: Source) -> tuple[Split, Split, Split
     # Both draws begin alike, so the golden samples are among the larger one.
     golden = calibration_indices(labels, GOLDEN_PER_CLASS)
     drawn = calibration_indices(labels, GOLDEN_PER_CLASS + PER_CLASS)
-    calibration = np.setdiff1d(drawn, golden)
+    calibration = evenly(np.setdiff1d(drawn, golden), CALIBRATED)
+    golden = evenly(golden, GOLDEN_LOGITS // len(checkpoint.data.classes))
 
     if checkpoint.config.validation_images:
-        judge = held_out_split(checkpoint, "validation", source)
+        validation = held_out_split(checkpoint, "validation", source)
+        # From all over it: a set may be in the order of its classes.
+        judge = validation.take(evenly(np.arange(len(validation)), JUDGED))
     else:
-        judge = train.take(np.setdiff1d(np.arange(len(train)), drawn))
-    few = np.arange(min(JUDGED, len(judge)))
-    return train.take(golden), train.take(calibration), judge.take(few)
+        judge = train.take(np.setdiff1d(np.arange(len(train)), drawn)[:JUDGED])
+    return train.take(golden), train.take(calibration), judge
+
+
+def evenly(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Up to `most` of the indices, from all over them."""
+    step = math.ceil(len(indices) / most)
+    return indices[:: max(step, 1)]

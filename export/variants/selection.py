@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 import onnx
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from export.providers import Provider
 from export.session import open_session
@@ -15,16 +14,17 @@ from export.timing import measure
 from export.variants.fp16 import fp16
 from export.variants.gate import (
     GATES,
-    Pixels,
     Variant,
     difference,
     gate_failure,
     passes,
     predict_logits,
+    run_graph,
     surely_passes,
 )
 from export.variants.int8 import build_int8, graph_logits
 from fmnist.data.dataset import Split
+from fmnist.data.images import Images
 
 FASTER = 1.02
 """A variant must be this many times as fast as float32 at batch 1, or the difference is noise."""
@@ -42,36 +42,35 @@ def try_variants(
     provider: Provider,
 ) -> list[Variant]:
     """Build and judge the variants called `names`; give each of them, published or not."""
-    ranges = calibration.images.tensor().numpy()
-    images, labels = judge.images.tensor().numpy(), judge.labels.numpy()
-    return [try_variant(name, model, ranges, images, labels, provider) for name in names]
+    images = calibration.images
+    return [try_variant(name, model, images, judge, provider) for name in names]
 
 
 def try_variant(
     name: str,
     model: onnx.ModelProto,
-    calibration: Pixels,
-    judge: Pixels,
-    labels: NDArray[np.int64],
+    calibration: Images,
+    judge: Split,
     provider: Provider,
 ) -> Variant:
     """Build a variant and judge it.
 
     Args:
         calibration: (N, …) images that decide the ranges of int8.
-        judge, labels: (M, …) other images and their classes.
+        judge: other images.
         provider: where it is timed.
     """
     # Float32 on the CPU is the yardstick, whatever the provider rounds to.
-    reference = graph_logits(model, judge)
+    images, labels = judge.images, judge.labels.numpy()
+    reference = graph_logits(model, images)
     excluded: tuple[str, ...] = ()
     if name == "int8":
-        made, excluded, agreement, loss = build_int8(model, calibration, judge, labels, reference)
+        made, excluded, agreement, loss = build_int8(model, calibration, images, labels, reference)
     else:
         made = fp16(model)
         # Judged where it would run: kernels of another provider round otherwise.
         session = open_session(made.SerializeToString(), provider)
-        agreement, loss = difference(reference, predict_logits(session, judge), labels)
+        agreement, loss = difference(reference, predict_logits(session, images), labels)
 
     variant = Variant(
         name,
@@ -90,7 +89,7 @@ def try_variant(
         return replace(variant, why=why)
 
     # Last, since only a variant that passed is worth timing.
-    ratios = speedups(model, made, provider, judge.shape[1:])
+    ratios = speedups(model, made, provider, images.shape[1:])
     ratio = ratios[str(TIMED_BATCHES[0])]
     if ratio < FASTER:
         why = (
@@ -113,8 +112,8 @@ def speedups(
         Batch sizes whose call would take longer than LONGEST_S are left out.
     """
     calls = {
-        "float": partial(predict_logits, _one_thread(original, provider)),
-        "variant": partial(predict_logits, _one_thread(variant, provider)),
+        "float": partial(run_graph, _one_thread(original, provider)),
+        "variant": partial(run_graph, _one_thread(variant, provider)),
     }
     generator = np.random.default_rng(0)
     ratios: dict[str, float] = {}

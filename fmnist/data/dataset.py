@@ -14,6 +14,7 @@ from torch import Tensor
 from fmnist.config import Problem, TrainConfig
 from fmnist.data.formats import (
     CLASSES,
+    EMNIST_CLASSES,
     LABELS_FILE,
     PARTS,
     SHA256,
@@ -347,14 +348,15 @@ def _describe(folder: Path) -> DataInfo:
     arrays = {part: _open(path)[0] for part, path in files.items()}
     _check_arrays(files, arrays)
     values = np.unique(arrays["train-labels"]).tolist()
-    classes = _class_names(folder, values)
+    name = set_name(files["train-images"])
+    classes = _class_names(folder, values, name)
     # Only now: a set that was refused is not held to its sums.
     _write_sums(folder, sha256)
 
     images = arrays["train-images"]
     gray = images.ndim == 3
     return DataInfo(
-        name=set_name(files["train-images"]) or folder.resolve().name,
+        name=name or folder.resolve().name,
         classes=classes,
         sha256=sha256,
         channels=1 if gray else 3,
@@ -583,11 +585,12 @@ def _check_label_shape(path: Path, shape: tuple[int, ...]) -> None:
         raise DataError(f"{path} holds {len(shape)} dimensions; labels have one")
 
 
-def _class_names(folder: Path, values: list[int]) -> tuple[str, ...]:
-    """The lines of labels.txt, or else the label values themselves."""
+def _class_names(folder: Path, values: list[int], set_name: str) -> tuple[str, ...]:
+    """The lines of labels.txt, or else what EMNIST calls them, or else the label values."""
     path = folder / LABELS_FILE
     if not path.exists():
-        return tuple(map(str, values))
+        known = EMNIST_CLASSES.get(set_name, "")
+        return tuple(known) if len(known) == len(values) else tuple(map(str, values))
 
     lines = [line.strip() for line in _read_text(path).split("\n")]
     names = tuple(line for line in lines if line)

@@ -6,6 +6,7 @@ Needs neither NumPy nor PyTorch, so that a command's --help starts at once.
 import gzip
 import hashlib
 import re
+import string
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -60,6 +61,21 @@ FILE_NAME = re.compile(
     r"(?P<set>.*?)(?P<part>train|t10k|test)-(?P<kind>images|labels)"
     r"[-.]idx\d-(ubyte|short|int)(\.gz)?"
 )
+AFTER_SET = "-_. "
+"""What may stand between a set's name and the rest of a file's."""
+RAW = "raw"
+"""The folder in which torchvision keeps a set's files."""
+DIGITS = "0123456789"
+EMNIST_CLASSES = {
+    "emnist-balanced": DIGITS + string.ascii_uppercase + "abdefghnqrt",
+    "emnist-byclass": DIGITS + string.ascii_uppercase + string.ascii_lowercase,
+    "emnist-bymerge": DIGITS + string.ascii_uppercase + "abdefghnqrt",
+    "emnist-digits": DIGITS,
+    "emnist-letters": string.ascii_uppercase,
+    "emnist-mnist": DIGITS,
+}
+"""The classes of EMNIST's sets, in the order of their labels (Cohen et al., 2017). In some, small
+letters that look like capitals are one class with them."""
 IMPORTED_NAME = re.compile(
     r"(?P<part>images|labels|splits|groups)-idx\d-(ubyte|int)|(?P<sums>sums)\.npy"
 )
@@ -70,8 +86,19 @@ def is_imported(folder: Path) -> bool:
     return (folder / SUMMARY_FILE).exists() and (folder / SPLITS_FILE).exists()
 
 
+def holds_data(path: Path) -> bool:
+    """Whether a folder holds files of MNIST's format, or a set that was imported."""
+    if is_imported(path):
+        return True
+    return any(FILE_NAME.fullmatch(entry.name) is not None for entry in _entries(path))
+
+
 def find_files(folder: Path) -> dict[str, Path]:
     """Find the four files by part, whatever stands before train, t10k or test in their names.
+
+    Args:
+        folder: the folder that holds them; of several sets in one folder, the folder and the set's
+            name, as in EMNIST/raw/emnist-letters.
 
     Returns:
         the files of PARTS, or those of IMPORTED_PARTS.
@@ -82,19 +109,12 @@ def find_files(folder: Path) -> dict[str, Path]:
     if is_imported(folder):
         return _find_imported(folder)
 
-    sets: dict[str, dict[str, Path]] = {}
-    # In reverse order, so that a plain file replaces its .gz.
-    for path in sorted(_entries(folder), reverse=True):
-        match = FILE_NAME.fullmatch(path.name)
-        if match is not None:
-            # EMNIST's names have "test" where MNIST's have "t10k".
-            part = match["part"].replace("test", "t10k")
-            sets.setdefault(match["set"], {})[f"{part}-{match['kind']}"] = path
-
+    sets = _find_sets(folder) or _find_named_set(folder)
     if len(sets) > 1:
+        names = sorted(sets)
         raise DataError(
-            f"data={str(folder)!r}: it holds {len(sets)} sets ({', '.join(sorted(sets))}); "
-            "put one in a folder of its own"
+            f"data={str(folder)!r}: it holds {len(sets)} sets ({', '.join(names)}); "
+            f"name one: {str(folder / names[0])!r}"
         )
     files = next(iter(sets.values()), {})
     missing: list[str] = []
@@ -107,6 +127,56 @@ def find_files(folder: Path) -> dict[str, Path]:
             "name the folder that holds them"
         )
     return {part: files[part] for part in PARTS}
+
+
+def find_idx(path: Path) -> Path | None:
+    """Find where a set of MNIST's four files lies, at a path or where torchvision puts it.
+
+    Args:
+        path: the folder of the files, or torchvision's folder of the set (FashionMNIST, with raw in
+            it), or its root, with one such set in it; or a set by its name, as `find_files` has it.
+
+    Returns:
+        what `find_files` takes; None if there is none.
+
+    Raises:
+        DataError: the root holds several sets.
+    """
+    if is_imported(path) or _find_named_set(path):
+        return path
+    for folder in (path, path / RAW):
+        if _find_sets(folder):
+            return folder
+
+    found = [child / RAW for child in sorted(_entries(path)) if _find_sets(child / RAW)]
+    if len(found) > 1:
+        names = [folder.parent.name for folder in found]
+        raise DataError(
+            f"data={str(path)!r}: it holds {len(found)} sets ({', '.join(names)}); "
+            f"name one: {str(path / names[0])!r}"
+        )
+    return found[0] if found else None
+
+
+def _find_sets(folder: Path) -> dict[str, dict[str, Path]]:
+    """The files of each set in a folder, by the set's name and the part."""
+    sets: dict[str, dict[str, Path]] = {}
+    # In reverse order, so that a plain file replaces its .gz.
+    for path in sorted(_entries(folder), reverse=True):
+        match = FILE_NAME.fullmatch(path.name)
+        if match is not None:
+            # EMNIST's names have "test" where MNIST's have "t10k".
+            part = match["part"].replace("test", "t10k")
+            name = match["set"].strip(AFTER_SET)
+            sets.setdefault(name, {})[f"{part}-{match['kind']}"] = path
+    return sets
+
+
+def _find_named_set(path: Path) -> dict[str, dict[str, Path]]:
+    """The files of the set that the last part of a path names, in the folder above it."""
+    # A folder of that name may lie there too: it holds the set's sums.
+    named = _find_sets(path.parent).get(path.name) if path.name else None
+    return {} if named is None else {path.name: named}
 
 
 def _find_imported(folder: Path) -> dict[str, Path]:
@@ -137,7 +207,7 @@ def set_name(path: Path) -> str:
     """The data set's name as the name of one of its files gives it; empty for MNIST's own names."""
     match = FILE_NAME.fullmatch(path.name)
     assert match is not None, "find_files() gave it"
-    return match["set"].strip("-_. ")
+    return match["set"].strip(AFTER_SET)
 
 
 def unpack(path: Path) -> bytes:

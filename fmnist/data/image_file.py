@@ -188,7 +188,7 @@ def _explain(error: Exception, file: Any, name: str) -> ImageError:
     start, size, end = _ends(file)
     if size == 0:
         return ImageError(f"{name} is not an image: the file is empty", "empty")
-    if _is_cut(start, size, end, str(error)):
+    if size > 0 and _is_cut(start, size, end, str(error)):
         return ImageError(
             f"{name} cannot be read as an image: it is cut short after {size:,} bytes; "
             "copy it again",
@@ -220,6 +220,8 @@ def _is_cut(start: bytes, size: int, end: bytes, message: str) -> bool:
         return b"IEND" not in end
     if start.startswith(b"\xff\xd8"):
         return b"\xff\xd9" not in end
+    if start.startswith(b"GIF8") and not end.endswith(b";"):
+        return True
     return _promised_size(start) > size or "truncated" in message.lower()
 
 

@@ -1,11 +1,13 @@
-"""Find or fetch the data: a named folder, the cache, Debian's package, torchvision's mirror.
+"""Find or fetch the data: what --data names, the cache, Debian's package, torchvision's mirror.
 
-Sources, in order: what `--data` or `--from-folder` names, $FMNIST_DATA, the project's cache,
-Debian's installed package, torchvision's mirror, Debian's package fetched and unpacked without
-root. Fashion-MNIST is the corrected release of September 2017 (zalandoresearch/fashion-mnist#44).
+Sources, in order: what `--data` names, $FMNIST_DATA, the project's cache, Debian's installed
+package, torchvision's mirror, Debian's package fetched and unpacked without root. What is named and
+is not in MNIST's format is imported into the cache, once. Fashion-MNIST is the corrected release of
+September 2017 (zalandoresearch/fashion-mnist#44).
 """
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -14,19 +16,28 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal, get_args
 
 from rich.console import Console
 from rich.progress import wrap_file
 
-from fmnist.config import topic
-from fmnist.data.formats import SHA256, find_files, hash_files
+from fmnist.cli import Flag
+from fmnist.config import LARGEST, topic
+from fmnist.data.formats import SHA256, find_files, hash_files, holds_data
 from fmnist.data.info import DataInfo
-from fmnist.errors import DataError, check
+from fmnist.errors import DataError, check, one_of
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 MIRROR_TIMEOUT_S = 15
 PACKAGE_TIMEOUT_S = 300
+IMPORTED = "imported"
+"""Folder of the cache for what was imported."""
+MIN_SIDE = 8
+"""Pixels on a side of an image."""
+
+FitName = Literal["pad", "crop", "stretch"]
+PadColour = Literal["edge", "black", "white", "mean"]
 
 Download = Callable[[Path, list[str]], None]
 """Puts the files with these names into a folder."""
@@ -36,18 +47,59 @@ class FetchError(RuntimeError):
     """A source does not give the files."""
 
 
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width from "64" or "96x128".
+
+    Raises:
+        InputError: it is neither, or out of range.
+    """
+    match = re.fullmatch(r"\s*(\d{1,6})(?:\s*[x×X*]\s*(\d{1,6}))?\s*", text)
+    sides = (0, 0)
+    if match is not None:
+        sides = (int(match[1]), int(match[2] or match[1]))
+    check(
+        all(MIN_SIDE <= side <= LARGEST for side in sides),
+        f"image_size={text!r}: pixels of both sides, as 64, or height by width, as 96x128; "
+        f"each from {MIN_SIDE} to {LARGEST:,}",
+    )
+    return sides
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where the data comes from."""
+    """Where the data comes from, and how pictures become its images.
+
+    Raises:
+        InputError: a value is out of range.
+    """
 
     data: str | None = topic("data", None)
-    """Folder with the four files of MNIST's format; by default Fashion-MNIST is found or
-    fetched."""
-    from_folder: str | None = topic("data", None)
-    """Folder of images, one subfolder a class (or train and test, each with one a class), in place
-    of --data."""
-    image_size: int = topic("data", 28)
-    """Height and width in pixels that the images of --from-folder are resized to."""
+    """Folder, file or s3:// address of the data: MNIST's four files, torchvision's root, a folder
+    of pictures for each class (also in train, val and test), .npz, .csv, .parquet or .tar. What it
+    is, is found by looking. By default Fashion-MNIST is found or fetched."""
+    image_size: str = topic("data", "28")
+    """Size of the images that pictures are fitted to: 64, or height by width as in 96x128."""
+    fit: FitName = topic("data", "pad")
+    """How: pad (the whole picture, in the middle), crop (what is beyond is cut off) or stretch."""
+    pad_colour: PadColour = topic("data", "edge")
+    """What lies beside a padded picture, and under a transparent one: edge (the border goes on),
+    black, white, or mean (the picture's own mean)."""
+    skip_bad: Annotated[bool, Flag] = topic("data", False)
+    """Go on without pictures that are damaged, too large or in no class; without this they are
+    listed, and nothing is imported."""
+    min_images_per_class: int | None = topic("data", None)
+    """Leave out classes with fewer images. By default a class too small to be split is a fault."""
+    max_pixels: int | None = topic("data", None)
+    """Largest picture that is read, in pixels; by default 89 million. It takes four bytes of memory
+    a pixel in each thread."""
+
+    def __post_init__(self) -> None:
+        parse_size(self.image_size)
+        one_of("fit", self.fit, get_args(FitName))
+        one_of("pad_colour", self.pad_colour, get_args(PadColour))
+        for name in ("min_images_per_class", "max_pixels"):
+            value = getattr(self, name)
+            check(value is None or value >= 1, f"{name}={value}: it must be at least 1")
 
 
 NOT_NAMED = Source()
@@ -59,28 +111,25 @@ def cache_folder() -> Path:
 
 
 def find_data(source: Source = NOT_NAMED, trained_on: DataInfo | None = None) -> Path:
-    """The folder that holds the four files, fetched or converted first where needed.
+    """The folder that holds the data in MNIST's format, fetched or imported first where needed.
 
     Args:
         source: what the command line names.
         trained_on: a checkpoint's data, taken where nothing is named and it is still there.
+            Pictures that are named are fitted as its were.
 
     Raises:
-        DataError: a named folder does not hold them, or no source can be reached.
+        DataError: what is named is nothing known or has faults, or no source can be reached.
     """
-    both = source.data is not None and source.from_folder is not None
-    check(not both, "--data and --from-folder: give one of them")
-    if source.from_folder:
-        # Here: Pillow and a pool of threads, for the few runs that need them.
-        from fmnist.data.image_folder import import_folder
+    trained_in = Path(trained_on.source) if trained_on is not None and trained_on.source else None
+    # A checkpoint of another machine names a folder that this one may not have.
+    if not source.data and trained_in is not None and trained_in.is_dir():
+        find_files(trained_in)
+        return trained_in
 
-        size = trained_on.image_size if trained_on else source.image_size
-        return import_folder(Path(source.from_folder), size, cache_folder() / "folders")
-
-    named = _named_folder(source, trained_on)
+    named = source.data or os.environ.get("FMNIST_DATA")
     if named:
-        find_files(Path(named))
-        return Path(named)
+        return _find_named(named, source, trained_on)
 
     # A cache that lacks a file is fetched anew.
     for candidate in (cache_folder(), DEBIAN_FOLDER):
@@ -90,14 +139,30 @@ def find_data(source: Source = NOT_NAMED, trained_on: DataInfo | None = None) ->
     return _fetch(cache_folder())
 
 
-def _named_folder(source: Source, trained_on: DataInfo | None) -> str | None:
-    """What the command line names, or else the checkpoint, or else $FMNIST_DATA."""
-    if source.data:
-        return source.data
-    # A checkpoint of another machine names a folder that this one may not have.
-    if trained_on is not None and trained_on.source and Path(trained_on.source).is_dir():
-        return trained_on.source
-    return os.environ.get("FMNIST_DATA")
+def _find_named(named: str, source: Source, trained_on: DataInfo | None) -> Path:
+    """The folder itself where it has MNIST's files, else the folder of what is imported from it."""
+    if holds_data(Path(named)):
+        find_files(Path(named))
+        return Path(named)
+
+    # Here: NumPy, Pillow and a pool of threads, for the few runs that need them.
+    from fmnist.data.importing.options import ImportOptions
+    from fmnist.data.importing.origin import import_named
+
+    height, width = parse_size(source.image_size)
+    options = ImportOptions(
+        height=height,
+        width=width,
+        how=source.fit,
+        pad_colour=source.pad_colour,
+        skip_bad=source.skip_bad,
+        min_images=source.min_images_per_class,
+        max_pixels=source.max_pixels,
+    )
+    # A checkpoint of MNIST's own format says nothing of how pictures are imported.
+    if trained_on is not None and trained_on.fit != "mnist":
+        options = options.like(trained_on)
+    return import_named(named, options, cache_folder() / IMPORTED)
 
 
 def download_from_mirror(folder: Path, files: list[str]) -> None:

@@ -4,14 +4,12 @@ No network judges an image that it was trained on, nor one that shows the same p
 that it was trained on. Northcutt et al., Confident Learning (2021).
 """
 
-import dataclasses
 import hashlib
 import io
 import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch

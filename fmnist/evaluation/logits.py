@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fmnist.data.images import Images, batch_within
@@ -59,7 +60,7 @@ def empty_logits(images: int, classes: int) -> Tensor:
         return torch.from_numpy(np.memmap(file, np.float32, "r+", shape=(images, classes)))
 
 
-def parts(logits: Tensor) -> Iterator[slice]:
+def parts(logits: Tensor | NDArray[np.float32]) -> Iterator[slice]:
     """Split the rows of logits (N, classes) into parts of a bounded size."""
     row_bytes = FLOAT_BYTES * logits.shape[1]
     size = batch_within(max(len(logits), 1), PART_BYTES, row_bytes)

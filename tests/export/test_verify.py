@@ -128,7 +128,7 @@ def test_what_is_signed_stays_as_it_is(
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
 
     with monkeypatch.context() as patch:
-        patch.setattr(verification, "find_test_set", lambda info, source: None)
+        patch.setattr(verification, "find_splits", lambda info, source: None)
         code, lines = verified(run=str(bundle))
     missing = "Fashion-MNIST is not at hand; name its folder with --data"
     expected = [

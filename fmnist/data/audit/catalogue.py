@@ -12,9 +12,10 @@ from torch import Tensor
 
 from fmnist.data.audit.findings import Picture
 from fmnist.data.dataset import Split, load_test, load_train
-from fmnist.data.formats import FILES_FILE, SPLITS
+from fmnist.data.formats import FILES_FILE, SPLITS, is_imported
 from fmnist.data.images import batch_within
 from fmnist.data.info import DataInfo
+from fmnist.data.origins import file_names
 
 READ_IMAGES = 2048
 READ_BYTES = 2**24
@@ -42,8 +43,8 @@ class Catalogue:
         self.image_size = info.image_size
         self.train_images = len(train)
         self._parts = (train, test)
-        files = folder / FILES_FILE
-        self._files = files if files.exists() else None
+        self._folder = folder
+        self._imported = is_imported(folder)
 
         self.labels: Numbers = torch.cat((train.labels, test.labels)).numpy()
         """(N,)"""
@@ -53,7 +54,7 @@ class Catalogue:
         """(N,): the line in the list of files, or where there is none the place in the split."""
 
     def _rows(self, part: Split) -> Numbers:
-        if self._files is None:
+        if not self._imported:
             return np.arange(len(part))
         return part.images.rows.numpy()
 
@@ -79,35 +80,26 @@ class Catalogue:
     def pictures(self, numbers: Iterable[int]) -> dict[int, Picture]:
         """Tell what the images with these numbers are."""
         wanted = sorted(set(numbers))
-        names = self._file_names({int(self.rows[number]) for number in wanted})
+        rows = [int(self.rows[number]) for number in wanted]
+        names = file_names(self._folder, rows) or [None] * len(rows)
         pictures: dict[int, Picture] = {}
-        for number in wanted:
-            row = int(self.rows[number])
+        for number, row, name in zip(wanted, rows, names, strict=True):
             pictures[number] = Picture(
                 number=number,
                 split=SPLITS[self.splits[number]],
                 row=row,
                 label=self.classes[self.labels[number]],
-                file=names.get(row),
+                file=name,
             )
         return pictures
 
     def original_sizes(self) -> Numbers | None:
         """Width and height of each original, (N, 2); None for a set that was not imported."""
-        if self._files is None:
+        files = self._folder / FILES_FILE
+        if not self._imported or not files.exists():
             return None
-        sizes = [(entry["width"], entry["height"]) for entry in _entries(self._files)]
+        sizes = [(entry["width"], entry["height"]) for entry in _entries(files)]
         return np.array(sizes, np.int64)[self.rows]
-
-    def _file_names(self, rows: set[int]) -> dict[int, str]:
-        if self._files is None or not rows:
-            return {}
-        # Line by line: the names of millions of files need not be held for a few of them.
-        names: dict[int, str] = {}
-        for row, entry in enumerate(_entries(self._files)):
-            if row in rows:
-                names[row] = entry["file"]
-        return names
 
 
 def _train_splits(train: Split) -> Numbers:

@@ -1,6 +1,6 @@
 """Look at every image of a set once, and collect what is wrong."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,25 +23,26 @@ from fmnist.data.audit.findings import (
 )
 from fmnist.data.audit.oddities import Odd, find_odd, split_usual
 from fmnist.data.formats import SPLITS
-
-UNEVEN = 3.0
-"""Times the images of the smallest class, from which on the largest is worth a word."""
+from fmnist.data.importing.report import imbalance_note
 
 Pictures = dict[int, Picture]
+FindSuspects = Callable[[Numbers], Sequence[Suspect]]
+"""Finds labels that out-of-fold predictions contradict, given which images are copies of one
+picture: (N,), equal numbers. fmnist.evaluation.label_issues has it."""
 
 
 def collect(
     catalogue: Catalogue,
     name: str,
     console: Console,
-    suspects: Sequence[Suspect] | None = None,
+    find_suspects: FindSuspects | None = None,
 ) -> AuditReport:
     """Audit the images of a catalogue.
 
     Args:
         name: the set's.
         console: shows the progress, on a terminal.
-        suspects: labels that out-of-fold predictions contradict; None where there was no training.
+        find_suspects: trains, to judge labels; None judges none.
     """
     features = _read(catalogue, console)
     exact = exact_groups(features)
@@ -49,6 +50,7 @@ def collect(
     groups = join(len(catalogue), exact, pairs)
     found = find_odd(features, catalogue.original_sizes(), catalogue.image_size)
     odd, usual = split_usual(found, len(catalogue))
+    suspects = None if find_suspects is None else find_suspects(groups)
 
     exact_lists, near_lists = list_groups(exact), _near_lists(groups, exact)
     numbers = _all_numbers([*exact_lists, *near_lists], odd)
@@ -168,14 +170,9 @@ def _class_counts(catalogue: Catalogue) -> tuple[ClassCount, ...]:
 def _imbalance(counts: Sequence[ClassCount]) -> tuple[str, ...]:
     """What is uneven about the classes, and what to do about it."""
     words: list[str] = []
-    ordered = sorted(counts, key=lambda count: count.train)
-    smallest, largest = ordered[0], ordered[-1]
-    if largest.train > UNEVEN * smallest.train:
-        words.append(
-            f"{largest.name} has {largest.train:,} training images, "
-            f"{smallest.name} {smallest.train:,}: train with --class-weights balanced, "
-            "and judge by macro averages"
-        )
+    uneven = imbalance_note({count.name: count.train for count in counts})
+    if uneven is not None:
+        words.append(uneven)
 
     untested = [count.name for count in counts if not count.test]
     if untested:

@@ -4,7 +4,7 @@ A perceptual hash proposes pairs, and the pixels decide. Calibrated on Fashion-M
 Debian's openclipart-png by looking at the pairs (docs/results/audit.md).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,11 +23,13 @@ BAND_EDGES = (0, 9, 18, 27, 36, 45, 54, 64)
 """Bits of the hash in seven bands. Hashes that differ in six bits have at least one band in
 common, so that only images that share a band need be compared."""
 COMPARED_AT_ONCE = 2**22
+MOST_CLOSE = 512
+"""Images with close hashes whose outlines are compared with an image's, the closest first."""
 LEAST_ALIKE_OUTLINES = 0.985
 """Cosine of two outlines. Pairs below it do not correlate enough either, and are not read."""
 MOST_NEIGHBOURS = 16
-"""Pairs of an image whose pixels are compared, in one band: the frames of a film are all alike, and
-are joined by a chain."""
+"""Images whose pixels are compared with an image's, in one band, the most alike first. The frames
+of a film are all alike: they are joined by a chain, and not each with each."""
 LEAST_CORRELATION = 0.99
 LARGEST_DIFFERENCE = 0.08
 """Of the means of 4×4 pixels, in deviations of the image. JPEG's quality 75 makes .03 to .09 on
@@ -135,28 +137,48 @@ def list_groups(groups: Numbers) -> list[Numbers]:
 def _candidates(hashes: NDArray[np.uint64], outlines: NDArray[np.float16]) -> Pairs:
     """Pairs whose hashes differ in few bits and whose outlines agree."""
     found: list[Pairs] = [np.empty((0, 2), np.int64)]
+    earlier: list[np.uint64] = []
     for low, high in pairwise(BAND_EDGES):
-        mask = np.uint64((1 << (high - low)) - 1)
-        band = (hashes >> np.uint64(low)) & mask
+        mask = np.uint64(((1 << (high - low)) - 1) << low)
+        band = hashes & mask
         order = np.argsort(band, kind="stable")
         starts = np.flatnonzero(np.diff(band[order])) + 1
         for bucket in np.split(order, starts):
-            found += _close_in(bucket, hashes, outlines)
-    return np.unique(np.concatenate(found), axis=0)
+            for pairs in _close_in(bucket, hashes):
+                new = _share_none(earlier, hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]])
+                found.append(_nearest(pairs[new], outlines))
+        earlier.append(mask)
+    return np.concatenate(found)
 
 
-def _close_in(
-    bucket: Numbers, hashes: NDArray[np.uint64], outlines: NDArray[np.float16]
-) -> Iterator[Pairs]:
-    """Pairs of a bucket, block by block: numbers of images that share a band, in order."""
+def _close_in(bucket: Numbers, hashes: NDArray[np.uint64]) -> Iterator[Pairs]:
+    """Pairs of images that share a band and whose hashes are close, block by block.
+
+    Args:
+        bucket: their numbers, in order.
+    """
     rows = max(COMPARED_AT_ONCE // len(bucket), 1)
-    for start in range(0, len(bucket), rows):
-        block = hashes[bucket[start : start + rows], None]
-        bits = np.bitwise_count(block ^ hashes[bucket[start:]])
+    for start in range(0, len(bucket) - 1, rows):
+        block = bucket[start : start + rows]
+        others = bucket[start:]
+        bits = np.bitwise_count(hashes[block, None] ^ hashes[others])
+        # Each pair once, and no image with itself.
+        bits[np.arange(len(others)) <= np.arange(len(block))[:, None]] = 64
+        if len(others) > MOST_CLOSE:
+            columns = np.argpartition(bits, MOST_CLOSE, axis=1)[:, :MOST_CLOSE]
+            bits = np.take_along_axis(bits, columns, 1)
+            others = others[columns]
         first, second = np.nonzero(bits <= MOST_DIFFERENT_BITS)
-        later = second > first
-        pairs = np.stack((bucket[start + first[later]], bucket[start + second[later]]), 1)
-        yield _nearest(pairs, outlines)
+        partners = others[second] if others.ndim == 1 else others[first, second]
+        yield np.stack((block[first], partners), 1)
+
+
+def _share_none(masks: Sequence[np.uint64], differing: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether the bits under each mask differ: no pair is looked at again in a later band."""
+    new = np.full(len(differing), True)
+    for mask in masks:
+        new &= (differing & mask) != 0
+    return new
 
 
 def _nearest(pairs: Pairs, outlines: NDArray[np.float16]) -> Pairs:

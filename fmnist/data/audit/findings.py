@@ -67,6 +67,16 @@ class Leak:
     of: int
     """Images of the split."""
 
+    @property
+    def words(self) -> str:
+        words = (
+            f"{self.images:,} of {self.of:,} {self.split} images are {self.copies} copies of "
+            "training images"
+        )
+        if not self.labels_differ:
+            return words
+        return f"{words}, {self.labels_differ:,} of one that has another label there"
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "split": self.split,

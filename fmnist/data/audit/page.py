@@ -13,6 +13,7 @@ from torch import Tensor
 from fmnist.data.audit.catalogue import Catalogue
 from fmnist.data.audit.findings import AuditReport, Copies, Picture
 from fmnist.data.audit.oddities import KINDS
+from fmnist.data.origins import printable
 from fmnist.runs.files import write_atomic
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -40,6 +41,7 @@ def build_page(report: AuditReport, catalogue: Catalogue) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["printable"] = printable
     template = environment.from_string(TEMPLATE.read_text())
     content = _content(report)
     return template.render(report=report, **content, pixels=_Pixels(catalogue, _shown(content)))
@@ -59,6 +61,7 @@ def _content(report: AuditReport) -> dict[str, Any]:
         "odd": odd,
         "suspects": (report.suspects or ())[:MOST_SUSPECTS],
         "counts": report.counts[:MOST_CLASSES],
+        "has_validation": any(count.validation for count in report.counts),
         "largest": max(count.train for count in report.counts),
     }
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from fmnist.data.audit.catalogue import Catalogue
-from fmnist.data.audit.collect import collect
-from fmnist.data.audit.findings import AuditReport, Copies, Suspect
+from fmnist.data.audit.collect import FindSuspects, collect
+from fmnist.data.audit.findings import AuditReport, Copies
 from fmnist.data.audit.page import write_page
 from fmnist.data.info import DataInfo
 from fmnist.runs.files import write_json
@@ -22,20 +22,19 @@ def audit(
     out: Path,
     *,
     console: Console,
-    suspects: Sequence[Suspect] | None = None,
+    find_suspects: FindSuspects | None = None,
 ) -> AuditReport:
     """Audit the set in `folder`, leave audit.json and audit.html in `out`, and say what was found.
 
     Args:
         info: describes the set.
-        suspects: labels that out-of-fold predictions contradict (fmnist.evaluation.label_issues);
-            None where there was no training.
+        find_suspects: trains, to judge labels; None judges none.
 
     Raises:
         DataError: a file is not the one that `info` describes.
     """
     catalogue = Catalogue(folder, info)
-    report = collect(catalogue, info.name, console, suspects)
+    report = collect(catalogue, info.name, console, find_suspects)
     write_json(out / JSON_FILE, report.to_dict())
     write_page(out / PAGE_FILE, report, catalogue)
 
@@ -56,10 +55,7 @@ def summary(report: AuditReport) -> list[str]:
     lines += _copies_lines("near copies", report.near)
     for leak in report.leaks:
         if leak.images:
-            lines.append(
-                f"  {leak.images:,} of {leak.of:,} {leak.split} images are {leak.copies} copies of "
-                f"training images, {leak.labels_differ:,} of them of one under another label"
-            )
+            lines.append(f"  {leak.words}")
     for kind, count in Counter(oddity.kind for oddity in report.oddities).items():
         lines.append(f"{kind}: {count:,}")
     lines += report.usual

@@ -11,7 +11,6 @@ import json
 import re
 import shutil
 import time
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -142,8 +141,9 @@ class Import:
         count = listing.pictures - sum(listing.classes[name] for name in left_out)
         self._announce(listing, count)
 
-        store = Store(self.work, self.options.height, self.options.width)
-        report = Report(self.work)
+        options = self.options
+        store = Store(self.work, options.height, options.width, options.max_pixels)
+        report = Report(self.cache)
         earlier = self._earlier(store)
         try:
             reading = self._read(store, earlier, report, set(left_out), count)
@@ -193,11 +193,7 @@ class Import:
         if newest is not None:
             folders.append(newest)
 
-        earlier: list[EarlierRows] = []
-        for folder in folders:
-            if (folder / FILES_FILE).exists():
-                earlier.append(EarlierRows(folder))
-        return earlier
+        return [EarlierRows(folder) for folder in folders if (folder / FILES_FILE).exists()]
 
     def _read(
         self,
@@ -265,7 +261,7 @@ class Import:
         Raises:
             DataError: something is wrong, and it is not to be skipped.
         """
-        listed = Counter(reading.class_files)
+        listed = reading.listing.class_files
         order = self.reader.class_order()
         selection = select(table, order, listed, self.options.min_images, report)
         if len(selection.classes) >= 2:

@@ -1,5 +1,8 @@
 """Read a folder of pictures: a subfolder for each class, at any depth, with a split or without."""
 
+# Not pathlib, which takes ten times as long: a folder may have millions of files.
+# ruff: noqa: PTH114, PTH115, PTH116, PTH208
+
 import errno
 import os
 import stat
@@ -8,9 +11,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from fmnist.data.image_file import suffixes
 from fmnist.data.importing.item import Entry, Fault, Item, LeftOut, ReadError, SplitName
 from fmnist.data.importing.split_names import find_split
-from fmnist.data.image_file import suffixes
+from fmnist.data.importing.words import is_text
 
 WHAT = "a folder for each class"
 TOOL_FOLDERS = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information")
@@ -216,18 +220,6 @@ def is_picture(name: str) -> bool:
     return name.lower().endswith(suffixes())
 
 
-TEXTS = (
-    *(".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml"),
-    *(".html", ".htm", ".py", ".ipynb", ".log", ".pdf", ".cfg", ".ini", ".sh", ".doc", ".docx"),
-)
-"""Suffixes of what is written about pictures: a folder of such files alone is no class."""
-
-
-def is_text(name: str) -> bool:
-    """Whether a file is surely none that was meant as a picture, by its suffix."""
-    return name.lower().endswith(TEXTS)
-
-
 def _has_splits(folders: list[str]) -> bool:
     """Whether the subfolders are splits: a training set and another, or a training set alone.
 
@@ -240,12 +232,8 @@ def _has_splits(folders: list[str]) -> bool:
 
 
 def _visible_folders(root: str) -> list[str]:
-    names: list[str] = []
     with os.scandir(root) as entries:
-        for entry in entries:
-            if not is_hidden(entry.name) and entry.is_dir():
-                names.append(entry.name)
-    return names
+        return [entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir()]
 
 
 def _unreachable(name: str, label: str, path: str, error: OSError) -> Entry:

@@ -1,8 +1,9 @@
 """What an import is asked for."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
+from fmnist.data.info import DataInfo
 from fmnist.data.picture import Fit
 
 
@@ -23,6 +24,18 @@ class ImportOptions:
     """Pictures of more pixels are a fault; None takes the reader's own limit."""
     pixel_range: tuple[float, float] | None = None
     """What pictures of more than 8 bits are scaled from; None: the set's own range."""
+
+    def like(self, trained_on: DataInfo) -> Self:
+        """The same for pictures that are fitted as a checkpoint's data were."""
+        height, width = trained_on.image_size
+        return replace(
+            self,
+            height=height,
+            width=width,
+            how=trained_on.fit,
+            pad_colour=trained_on.pad_colour,
+            pixel_range=trained_on.pixel_range,
+        )
 
     def fit(self, channels: int, pixel_range: tuple[float, float] | None) -> Fit:
         return Fit(self.height, self.width, channels, self.how, self.pad_colour, pixel_range)

@@ -15,6 +15,7 @@ from fmnist.data.importing.item import Entry, Fault, Item, LeftOut, Reader
 from fmnist.data.importing.reading import PictureReader, Range
 from fmnist.data.importing.report import Report
 from fmnist.data.importing.store import EarlierRows, Failure, Picture, Pixels, Store
+from fmnist.data.importing.words import is_text
 
 AT_ONCE = 8
 """Pictures that a thread takes at a time: handing over each alone would cost small ones dearly."""
@@ -36,6 +37,8 @@ class Listing:
     pictures: int = 0
     classes: Counter[str] = field(default_factory=Counter[str])
     """Pictures of each class."""
+    class_files: Counter[str] = field(default_factory=Counter[str])
+    """Files of each class that are pictures, or may be some of a kind that is not read."""
     sample: list[Item] = field(default_factory=list[Item])
     """A few pictures from all over, always the same ones."""
 
@@ -49,6 +52,8 @@ class Listing:
         return self._digest.hexdigest()
 
     def add(self, entry: Entry) -> None:
+        if entry.label and not (isinstance(entry, LeftOut) and is_text(entry.name)):
+            self.class_files[entry.label] += 1
         match entry:
             case Item(name, label, split, stamp):
                 self.classes[label] += 1

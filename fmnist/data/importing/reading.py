@@ -45,7 +45,16 @@ class PictureReader:
             return self._read(item, pixel_range)
         except (OSError, ReadError, ImageError) as error:
             kind, detail = _explain(error)
-            return Failure(item.name, item.label, item.split, item.stamp, kind, detail), None
+            failure = Failure(
+                file=item.name,
+                label=item.label,
+                split=item.split,
+                stamp=item.stamp,
+                fault=kind,
+                detail=detail,
+                max_pixels=self.options.max_pixels,
+            )
+            return failure, None
 
     def _read(self, item: Item, pixel_range: Range | None) -> tuple[Picture, Pixels]:
         content = item.read()

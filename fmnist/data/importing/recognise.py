@@ -1,12 +1,16 @@
 """Recognise what a path holds, by looking at it."""
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from fmnist.data.formats import find_idx
 from fmnist.data.importing.folder import recognise_folder
 from fmnist.data.importing.item import Reader
+from fmnist.data.importing.readers.arrays import recognise_arrays
+from fmnist.data.importing.readers.parquet import recognise_parquet
+from fmnist.data.importing.readers.shards import recognise_shards
+from fmnist.data.importing.readers.tables import recognise_csv
 from fmnist.data.importing.words import shown
 from fmnist.errors import DataError
 
@@ -18,6 +22,11 @@ Recogniser = Callable[[Path], Reader | Path | None]
 None where the path holds something else. It raises DataError where it is this kind, and broken."""
 
 RECOGNISERS: dict[str, Recogniser] = {
+    "torchvision's folders (FashionMNIST/raw)": find_idx,
+    "Parquet with the images' bytes, as Hugging Face has it": recognise_parquet,
+    "a tar in WebDataset's form": recognise_shards,
+    "NumPy's .npz, as Keras and MedMNIST have it": recognise_arrays,
+    "a CSV of pixels, or of paths and labels": recognise_csv,
     "a folder for each class": recognise_folder,
 }
 """The kinds of sources in words, in the order they are tried: the surest signs first."""
@@ -33,7 +42,8 @@ def recognise(path: Path, argument: str) -> Reader | Path:
     Raises:
         DataError: nothing is there, or nothing that is known.
     """
-    if not path.exists():
+    # One of several sets in a folder is called by a name that no file has.
+    if not path.exists() and find_idx(path) is None:
         raise DataError(f"{argument}: no such file or folder")
 
     for recogniser in RECOGNISERS.values():
@@ -54,7 +64,7 @@ def _describe(path: Path) -> str:
     if not path.is_dir():
         return f"a file of {path.stat().st_size:,} bytes"
 
-    names = sorted(os.listdir(path))
+    names = sorted(entry.name for entry in path.iterdir())
     if not names:
         return "an empty folder"
     listed = ", ".join(shown(name) for name in names[:LISTED])

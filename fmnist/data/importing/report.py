@@ -1,13 +1,13 @@
 """What an import has found: all that is wrong, in one report, and what to know of the set."""
 
 import json
-import os
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -25,16 +25,15 @@ EVERY_LIST = ("faults", "left_out")
 
 
 class Spool:
-    """A list that may have millions of entries: it lies in a file.
+    """A list that may have millions of entries: it lies in a file without a name.
 
     Only the first of each kind, and how many there are, are held in memory.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, folder: Path) -> None:
         self.counts: Counter[str] = Counter()
         self.first: dict[str, list[dict[str, str]]] = {}
-        self._file: BinaryIO = path.open("wb")
+        self._file = tempfile.TemporaryFile(dir=folder)
 
     def add(self, kind: str, entry: dict[str, str]) -> None:
         self.counts[kind] += 1
@@ -45,10 +44,9 @@ class Spool:
 
     def lines(self) -> Iterator[str]:
         """Every entry, as JSON."""
-        self._file.flush()
-        with self.path.open("rb") as file:
-            for line in file:
-                yield line.decode().rstrip("\n")
+        self._file.seek(0)
+        for line in self._file:
+            yield line.decode().rstrip("\n")
 
     def close(self) -> None:
         self._file.close()
@@ -62,7 +60,7 @@ class Report:
     """What was found; it grows while the import goes on.
 
     Args:
-        folder: where the lists lie.
+        folder: a folder with room for the lists.
     """
 
     folder: Path
@@ -72,8 +70,8 @@ class Report:
     """What the user should know of the set, in sentences."""
 
     def __post_init__(self) -> None:
-        self.faults = Spool(self.folder / "faults.jsonl")
-        self.left_out = Spool(self.folder / "left_out.jsonl")
+        self.faults = Spool(self.folder)
+        self.left_out = Spool(self.folder)
 
     def add(self, fault: Fault) -> None:
         self.faults.add(
@@ -129,7 +127,7 @@ class Report:
 
 def suffix_of(name: str) -> str:
     """The suffix by which a file that was not read is counted."""
-    suffix = os.path.splitext(name)[1].lower()
+    suffix = Path(name).suffix.lower()
     if not suffix:
         return "without a suffix"
     # Numbers at the end of a name are no suffix, and there may be a million of them.

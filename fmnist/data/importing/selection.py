@@ -1,4 +1,4 @@
-"""Choose the images of a set from what was read: classes, splits, copies; and say what was found."""
+"""Choose the images of a set from what was read: its classes, splits and copies."""
 
 import unicodedata
 from collections import Counter
@@ -142,9 +142,7 @@ def _clashes(counts: Counter[str], left_out: set[str]) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     for names in alike.values():
         largest = max(names, key=counts.__getitem__)
-        for name in names:
-            if name != largest:
-                pairs.append((largest, name))
+        pairs += [(largest, name) for name in names if name != largest]
     return pairs
 
 

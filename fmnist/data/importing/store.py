@@ -12,6 +12,7 @@ import shutil
 import struct
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,8 +31,6 @@ PIXELS = "pixels"
 FINAL = "final"
 """The set grows in this folder below the import's; then the folder is renamed."""
 COPIED_AT_ONCE = 2**24
-RETRIED: tuple[FaultKind, ...] = ("too large", "changed while it was read")
-"""Faults that may be gone although the file is the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +65,8 @@ class Failure:
     stamp: str
     fault: FaultKind
     detail: str
+    max_pixels: int | None = None
+    """What was allowed."""
 
 
 def digest_of(pixels: Pixels) -> str:
@@ -197,8 +198,11 @@ class Store:
     entry, as long as the listing is the same. Then `append` adds to it.
     """
 
-    def __init__(self, folder: Path, height: int, width: int) -> None:
+    def __init__(
+        self, folder: Path, height: int, width: int, max_pixels: int | None = None
+    ) -> None:
         self.folder = folder
+        self.max_pixels = max_pixels
         self.rows = 0
         self._pending: list[str] = []
         self._left: BinaryIO | None = None
@@ -326,9 +330,19 @@ class Store:
         if known != (item.name, item.stamp, item.label, item.split):
             return False
         if isinstance(entry, Failure):
-            return entry.fault not in RETRIED
+            return self._is_there_still(entry)
         pixels = self._layout.read(self._pixels, self.rows)
         return pixels is not None and is_whole(entry, pixels)
+
+    def _is_there_still(self, failure: Failure) -> bool:
+        """Whether a fault is there as long as the file is the same."""
+        match failure.fault:
+            case "changed while it was read":
+                return False
+            case "too large":
+                return failure.max_pixels == self.max_pixels
+            case _:
+                return True
 
     def _cut(self) -> None:
         assert self._left is not None
@@ -395,11 +409,9 @@ def _copy_start(source: Path, target: Path, size: int) -> None:
 
 
 def _close_quietly(file: BinaryIO) -> None:
-    try:
+    # What was not flushed is not recorded either.
+    with suppress(OSError):
         file.close()
-    except OSError:
-        # What was not flushed is not recorded either.
-        pass
 
 
 def _escaped(name: str) -> str:

@@ -2,6 +2,11 @@
 
 from collections.abc import Sequence
 
+TEXTS = (
+    *(".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml"),
+    *(".html", ".htm", ".py", ".ipynb", ".log", ".pdf", ".cfg", ".ini", ".sh", ".doc", ".docx"),
+)
+"""Suffixes of what is written about pictures: a folder of such files alone is no class."""
 SHOWN_LENGTH = 120
 """Characters of a name that are shown; its middle is left out where it has more."""
 
@@ -25,3 +30,8 @@ def first_of(names: Sequence[str], most: int) -> str:
     if len(names) > most:
         text += f" and {len(names) - most:,} more"
     return text
+
+
+def is_text(name: str) -> bool:
+    """Whether a file is surely none that was meant as a picture, by its suffix."""
+    return name.lower().endswith(TEXTS)

@@ -112,8 +112,6 @@ def _write_sums(final: Path) -> None:
     # Here: PyTorch takes seconds to import.
     from fmnist.data.dataset import known_hash
 
-    lines: list[str] = []
-    for path in sorted(final.iterdir()):
-        if IMPORTED_NAME.fullmatch(path.name):
-            lines.append(f"{known_hash(path)}  {path.name}\n")
+    files = sorted(path for path in final.iterdir() if IMPORTED_NAME.fullmatch(path.name))
+    lines = [f"{known_hash(path)}  {path.name}\n" for path in files]
     write_atomic(final / SUMS_FILE, "".join(lines))

@@ -125,6 +125,10 @@ def looked_at(images: int = 600) -> Split:
     return Split(torch.from_numpy(pixels), torch.from_numpy(labels))
 
 
+SEEN = looked_at(1)
+"""The training set: its only image is the first that is tested too."""
+
+
 @dataclass
 class Opened:
     """What was opened where, and the sessions that answered."""
@@ -148,7 +152,8 @@ def test_every_published_graph_is_held_against_the_whole_test_set(
     checkpoint: Any = object()
     compared: list[Any] = []
 
-    def reference(checkpoints: Any, flips: bool, split: Split) -> Array:
+    def reference(checkpoints: Any, flips: bool, split: Split, classes: int) -> Array:
+        assert classes == 3
         compared.append((checkpoints, flips, split))
         logits = split.images.tensor()[:, 0, :3].float().numpy()
         return logits + 1e-5
@@ -156,7 +161,7 @@ def test_every_published_graph_is_held_against_the_whole_test_set(
     monkeypatch.setattr(parity, "open_session", opened)
     monkeypatch.setattr(parity, "reference_logits", reference)
     manifest = bundle_manifest(int8=True, fp16=True, other=False)
-    results = verify(Path("bundle"), manifest, [checkpoint], test, "cuda")
+    results = verify(Path("bundle"), manifest, [checkpoint], SEEN, test, "cuda")
     assert compared == [([checkpoint], True, test)]
     assert opened.asked == [
         ("model.onnx", "cuda"),
@@ -193,8 +198,14 @@ def test_without_a_checkpoint_batches_are_held_against_the_graph_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(parity, "open_session", Opened())
-    results = verify(Path("bundle"), bundle_manifest(), [], looked_at(30), "cpu")
-    assert set(results) == {"provider", "images", "onnx_accuracy", "variants", "metrics", "sha256"}
+    results = verify(Path("bundle"), bundle_manifest(), [], SEEN, looked_at(30), "cpu")
+    assert set(results) == {
+        *("provider", "images", "onnx_accuracy", "variants", "metrics", "sha256"),
+        *("copies", "imbalance"),
+    }
+    # The thirty images are alike but for their numbers, and the first of them was trained on.
+    assert results["copies"] == {"images": 1, "accuracy_without": 1.0}
+    assert results["imbalance"] == {"train": 1.0, "test": 1.0}
     assert results["variants"] == {}
 
 
@@ -211,7 +222,7 @@ def test_a_graph_that_answers_otherwise_at_some_batch_size(
 
     monkeypatch.setattr(parity, "open_session", lambda path, provider: Odd())
     manifest = bundle_manifest()
-    message = complaint(lambda: verify(Path("bundle"), manifest, [], looked_at(600), "cpu"))
+    message = complaint(lambda: verify(Path("bundle"), manifest, [], SEEN, looked_at(600), "cpu"))
     assert message.startswith(f"values: logits differ by up to 1.00e+00 at batch {odd} (image 0)")
 
 
@@ -220,12 +231,12 @@ def test_a_variant_outside_its_gate_and_an_accuracy_that_drifted(
 ) -> None:
     monkeypatch.setattr(parity, "open_session", Opened({"model.int8.onnx": 64}))
     manifest = bundle_manifest(int8=True)
-    message = complaint(lambda: verify(Path("bundle"), manifest, [], looked_at(512), "cpu"))
+    message = complaint(lambda: verify(Path("bundle"), manifest, [], SEEN, looked_at(512), "cpu"))
     assert message.startswith("int8: ")
     assert message.endswith("; export again without it: --variants")
 
     drifted = bundle_manifest() | {"verified": {"onnx_accuracy": 0.5}}
-    message = complaint(lambda: verify(Path("bundle"), drifted, [], looked_at(30), "cpu"))
+    message = complaint(lambda: verify(Path("bundle"), drifted, [], SEEN, looked_at(30), "cpu"))
     expected = "accuracy: 100.00% of the test images, but the manifest says 50.00%; one was changed"
     assert message == expected
 
@@ -240,6 +251,10 @@ def test_pytorchs_logits_are_true_float32_and_leave_the_settings_as_they_were(
         return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
     class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused = torch.nn.Parameter(torch.zeros(1))
+
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             settings.append(tf32())
             return pixels[:, 0, :3].float()
@@ -253,7 +268,7 @@ def test_pytorchs_logits_are_true_float32_and_leave_the_settings_as_they_were(
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = True, True
     try:
         test = looked_at(5)
-        logits = reference_logits([], True, test)
+        logits = reference_logits([], True, test, 3)
         assert tf32() == (True, True)
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before

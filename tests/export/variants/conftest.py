@@ -1,10 +1,10 @@
-import numpy as np
 import onnx
 import pytest
 
 from export.graph.conversion import to_onnx
 from export.variants.int8 import calibration_indices
 from fmnist.data.dataset import Split
+from fmnist.data.images import Images
 from fmnist.training.checkpoint import Checkpoint
 
 
@@ -14,8 +14,8 @@ def model(lenet: Checkpoint) -> onnx.ModelProto:
 
 
 @pytest.fixture(scope="session")
-def calibration(train: Split) -> np.ndarray:
-    return train.images[calibration_indices(train.labels.numpy(), 8)].numpy()
+def calibration(train: Split) -> Images:
+    return train.images.take(calibration_indices(train.labels.numpy(), 8))
 
 
 @pytest.fixture(scope="session")

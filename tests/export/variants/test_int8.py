@@ -10,6 +10,7 @@ from export.variants.gate import GATES, Gate, difference
 from export.variants.int8 import QUANTISED, Int8, build_int8, exclusion_counts, graph_logits
 from export.variants.selection import try_variant
 from fmnist.data.dataset import Split
+from fmnist.data.images import Images
 
 
 def properties(model: onnx.ModelProto) -> dict[str, str]:
@@ -17,7 +18,7 @@ def properties(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def test_int8_is_near_float32_the_same_each_time_and_says_the_same_of_itself(
-    model: onnx.ModelProto, calibration: np.ndarray, judge: Split, tmp_path: Path
+    model: onnx.ModelProto, calibration: Images, judge: Split, tmp_path: Path
 ) -> None:
     int8 = Int8(model, calibration, tmp_path)
     made = int8.make()
@@ -28,9 +29,9 @@ def test_int8_is_near_float32_the_same_each_time_and_says_the_same_of_itself(
     assert quantised >= len(int8.layers)
     assert properties(made) == properties(model)
 
-    pixels, labels = judge.images.tensor().numpy(), judge.labels.numpy()
-    reference = graph_logits(model, pixels)
-    logits = graph_logits(made, pixels)
+    images, labels = judge.images, judge.labels.numpy()
+    reference = graph_logits(model, images)
+    logits = graph_logits(made, images)
     agreement, loss = difference(reference, logits, labels)
     assert agreement > 0.97
     assert abs(loss) < 0.01
@@ -38,24 +39,24 @@ def test_int8_is_near_float32_the_same_each_time_and_says_the_same_of_itself(
 
 
 def test_layers_go_back_to_float32_until_the_gate_is_passed(
-    model: onnx.ModelProto, calibration: np.ndarray, judge: Split, monkeypatch: pytest.MonkeyPatch
+    model: onnx.ModelProto, calibration: Images, judge: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pixels, labels = judge.images.tensor().numpy(), judge.labels.numpy()
-    reference = graph_logits(model, pixels)
+    images, labels = judge.images, judge.labels.numpy()
+    reference = graph_logits(model, images)
     monkeypatch.setitem(GATES, "int8", Gate(0.5, 0.5))
-    _, excluded, at_first, _ = build_int8(model, calibration, pixels, labels, reference)
+    _, excluded, at_first, _ = build_int8(model, calibration, images, labels, reference)
     assert not excluded
 
     # Its agreement is the gate's, but the lower end of its interval does not pass.
     monkeypatch.setitem(GATES, "int8", Gate(at_first, 0.1))
-    made, excluded, agreement, _ = build_int8(model, calibration, pixels, labels, reference)
+    made, excluded, agreement, _ = build_int8(model, calibration, images, labels, reference)
     assert excluded
     if made:
         assert agreement > at_first
 
     # Nothing passes.
     monkeypatch.setitem(GATES, "int8", Gate(1.1, 0.1))
-    variant = try_variant("int8", model, calibration, pixels, labels, "cpu")
+    variant = try_variant("int8", model, calibration, judge, "cpu")
     assert variant.model is None
     assert variant.why.startswith("it agrees with float32 on")
 

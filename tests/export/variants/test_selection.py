@@ -1,6 +1,5 @@
 """A variant is published only where it is faster."""
 
-import numpy as np
 import onnx
 import pytest
 
@@ -8,17 +7,18 @@ from export.variants import selection
 from export.variants.gate import GATES, Gate
 from export.variants.selection import speedups, try_variant
 from fmnist.data.dataset import Split
+from fmnist.data.images import Images
 
 
 def test_what_is_not_faster_is_not_published(
-    model: onnx.ModelProto, calibration: np.ndarray, judge: Split, monkeypatch: pytest.MonkeyPatch
+    model: onnx.ModelProto, calibration: Images, judge: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images, labels = judge.images[:300].numpy(), judge.labels[:300].numpy()
+    few = judge.first(300)
     monkeypatch.setitem(GATES, "fp16", Gate(0.9, 0.1))
     monkeypatch.setattr(selection, "TIMED_S", 0.02)
     for faster, published in ((1e9, False), (1e-9, True)):
         monkeypatch.setattr(selection, "FASTER", faster)
-        variant = try_variant("fp16", model, calibration, images, labels, "cpu")
+        variant = try_variant("fp16", model, calibration, few, "cpu")
         assert (variant.model is not None) == published == (not variant.why)
         assert set(variant.speedup) == {"1", "256"}
         assert variant.to_dict()["published"] == published

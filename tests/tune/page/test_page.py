@@ -286,7 +286,7 @@ def test_tables_have_the_winners_scores(whole_run: Path) -> None:
 
 @pytest.mark.parametrize("classes", [1000, 20_000])
 def test_of_many_classes_the_page_shows_the_worst(classes: int, tmp_path: Path) -> None:
-    names = [f"class {number}" for number in range(classes)]
+    names = tuple(f"class {number}" for number in range(classes))
     run = write_search(tmp_path / "r", search_records(6, 3), classes=names)
     page = read_page(write_best(run, classes=classes))
     assert (run / "report.html").stat().st_size < MEGABYTE

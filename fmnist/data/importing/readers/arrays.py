@@ -248,6 +248,7 @@ class Pixels:
         if pixels.ndim == 3 and pixels.shape[2] == 1:
             pixels = pixels[:, :, 0]
 
+        _check_finite(array, pixels)
         match array.dtype.kind, self._find_scale():
             case "b", _:
                 return pixels.astype(np.uint8) * np.uint8(255)
@@ -256,36 +257,35 @@ class Pixels:
             case _, "0 to 1":
                 return np.rint(pixels * 255.0).astype(np.uint8)
             case _:
-                _check_finite(array, pixels)
                 return pixels.astype(pixels.dtype.newbyteorder("="))
 
     def _find_scale(self) -> Scale:
         """Look through all values, once: the scale must be one for all images."""
         with self._lock:
             if self._scale is None:
-                wide = [array for array in self.arrays if array.dtype.kind in "iuf"]
-                self._scale = _scale_of([array for array in wide if not _is_deep(array)])
+                self._scale = _scale_of(self.arrays)
             return self._scale
 
 
-def _is_deep(array: StoredArray) -> bool:
-    """Whether it is of 16 bits without sign, as detectors write: dark ones are no bytes."""
-    return array.dtype.kind == "u" and array.dtype.itemsize == 2
-
-
 def _scale_of(arrays: list[StoredArray]) -> Scale:
-    lowest, highest, whole = np.inf, -np.inf, True
+    # 16 bits without sign are what detectors write: dark ones are no bytes.
+    if any(array.dtype.kind == "u" and array.dtype.itemsize == 2 for array in arrays):
+        return "as they are"
+
+    lowest, highest, whole = 0.0, 0.0, True
     for array in arrays:
         if array.dtype == np.uint8:
-            lowest, highest = min(lowest, 0), max(highest, 255)
+            highest = max(highest, 255.0)
+        if array.dtype == np.uint8 or array.dtype.kind == "b":
             continue
         for chunk in array.chunks():
-            lowest = min(lowest, float(chunk.min()))
-            highest = max(highest, float(chunk.max()))
-            whole = whole and bool((chunk == np.rint(chunk)).all())
+            # A picture with values that are no numbers is a fault, and says nothing of the others.
+            values = chunk[np.isfinite(chunk)]
+            lowest = min(lowest, float(values.min(initial=0)))
+            highest = max(highest, float(values.max(initial=0)))
+            whole = whole and bool((values == np.rint(values)).all())
 
-    # Comparisons with NaN are false.
-    if not (lowest >= 0 and highest <= 255):
+    if lowest < 0 or highest > 255:
         return "as they are"
     if whole and highest > 1:
         return "bytes"

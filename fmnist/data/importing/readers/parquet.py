@@ -73,8 +73,8 @@ class ImageColumn:
         self._lock = threading.Lock()
         self._batches: deque[tuple[int, Column]] = deque(maxlen=KEPT_BATCHES)
         self._following: Iterator[tuple[int, Column]] = iter(())
-        self._next = 0
-        """The row that `_following` gives first."""
+        self._next = -1
+        """The row that `_following` gives first; -1 before the first."""
         self._file: Any = None
 
     def read(self, row: int) -> bytes:
@@ -173,8 +173,13 @@ def recognise_parquet(path: Path) -> Reader | None:
         return None
 
     root = path if path.is_dir() else path.parent
-    schema = _first_schema(path, files)
-    columns = _find_columns(path, schema)
+    try:
+        columns = _find_columns(path, _first_schema(path, files))
+    except DataError:
+        # Beside folders of pictures a table may be about anything.
+        if _has_other_folders(path, files):
+            return None
+        raise
     what = "Parquet with the images' bytes"
     return LabelledReader(
         what, partial(_list, root, files, ImageFiles(columns)), root, columns.names
@@ -207,6 +212,15 @@ def _find_files(path: Path) -> list[Path]:
             f"name one of them: {str(path / configurations[0])!r}"
         )
     return [file for files in found.values() for file in files]
+
+
+def _has_other_folders(path: Path, files: Sequence[Path]) -> bool:
+    """Whether folders lie at a path that these files are not in."""
+    if path.is_file():
+        return False
+    known = {file.parent for file in files}
+    others = [child for child in path.iterdir() if child not in known and child.is_dir()]
+    return any(not is_hidden(child.name) for child in others)
 
 
 def _parquet_in(folder: Path) -> list[Path]:

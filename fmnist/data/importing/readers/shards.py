@@ -16,13 +16,13 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
+from fmnist.data.image_file import suffixes
 from fmnist.data.importing.folder import is_hidden, stamp_of
-from fmnist.data.importing.item import Entry, Fault, Item, Reader, ReadError
+from fmnist.data.importing.item import Entry, Fault, Item, Reader, ReadError, SplitName
 from fmnist.data.importing.readers.csv_file import read_label
 from fmnist.data.importing.readers.labelled import LabelledReader
 from fmnist.data.importing.readers.scratch import unpack_to_scratch
 from fmnist.data.importing.split_names import split_of_file
-from fmnist.data.picture import SUFFIXES as IMAGE_SUFFIXES
 from fmnist.errors import DataError, first_line
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -70,7 +70,8 @@ class Shard:
     def __init__(self, root: Path, path: Path) -> None:
         self.path = path
         self.name = str(path.relative_to(root))
-        self.split = split_of_file(path.name, path.parent.name if path.parent != root else "")
+        above = path.parent.name if path.parent != root else ""
+        self.split: SplitName | None = split_of_file(path.name, above)
         self.stamp = stamp_of(path.stat())
         self._opener = find_opener(path)
         self._unpacked: IO[bytes] | None = None
@@ -98,7 +99,7 @@ class Shard:
                 sample = Sample(key)
             if suffix in LABEL_SUFFIXES:
                 sample.labels[suffix] = entry
-            elif f".{suffix}" in IMAGE_SUFFIXES:
+            elif f".{suffix}" in suffixes():
                 sample.image = sample.image or entry
         if sample is not None:
             yield sample
