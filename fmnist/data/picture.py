@@ -349,7 +349,8 @@ def _mean_of_opaque(layers: np.ndarray) -> np.ndarray:
 def _lay(layers: np.ndarray, ground: np.ndarray) -> np.ndarray:
     """Lay a picture (H, W, channels + alpha) on a colour (channels,): (H, W, channels)."""
     colours, alpha = layers[..., :-1], layers[..., -1:]
-    under = np.rint((255.0 - alpha) * ground / 255)
+    # Rounded to the nearest, in 16 bits: floats would take three times as long.
+    under = ((255 - alpha) * ground.astype(np.uint16) + 127) // 255
     # Shrinking sharpens, so that a colour may exceed its alpha.
     return np.minimum(colours + under, 255).astype(np.uint8)
 

@@ -54,7 +54,7 @@ def empty_logits(images: int, classes: int) -> Tensor:
             os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
             raise InputError(
-                f"TMPDIR={tempfile.gettempdir()!r}: no room for {size / 1e9:.1f} GB of logits "
+                f"TMPDIR={tempfile.gettempdir()!r}: no room for {size / 1e9:,.1f} GB of logits "
                 f"({images:,} images of {classes:,} classes); name a folder with more"
             ) from error
         return torch.from_numpy(np.memmap(file, np.float32, "r+", shape=(images, classes)))

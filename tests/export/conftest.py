@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from export.bundle.writer import Bundled, write_bundle
 from export.graph.conversion import to_onnx
@@ -69,8 +70,12 @@ def make_bundle(golden: Split) -> Callable[..., Path]:
         folder: Path, *members: Checkpoint, flips: bool = False, variants: Sequence[Variant] = ()
     ) -> Path:
         samples = golden
-        if members[0].data.problem.image_shape != golden.images.shape[1:]:
-            samples = golden.take(np.arange(0))
+        problem = members[0].data.problem
+        if problem.image_shape != golden.images.shape[1:]:
+            source = np.random.default_rng(0)
+            pixels = source.integers(0, 256, (4, *problem.image_shape), np.uint8)
+            labels = torch.arange(4) % problem.classes
+            samples = Split(torch.from_numpy(pixels), labels)
         runs = ["s"] * len(members)
         bundled = Bundled(to_onnx(members, flips), members, runs, flips, samples)
         return write_bundle(folder, bundled, variants)

@@ -15,12 +15,19 @@ from PIL import Image
 
 from benchmarks.photos import prepare, render
 from export.bundle import layout
+from export.bundle.integrity import check_bundle
 from export.bundle.writer import refresh
 from export.client import GOLDEN, MANIFEST, Client, ClientError
+from fmnist.config import TrainConfig
 from fmnist.data.dataset import Split
+from fmnist.data.image_file import open_image
+from fmnist.data.info import DataInfo
+from fmnist.data.picture import Fit, read_pixels
+from fmnist.models import build_model
 from fmnist.models.inference import compute_logits
 from fmnist.training.checkpoint import Checkpoint, save_checkpoint
 from tests.conftest import ROOT, Outcome
+from tests.pictures import magnetic_resonance, photo_files
 
 
 @pytest.fixture(scope="module")
@@ -128,9 +135,7 @@ def test_flags_say_what_a_picture_is(
         done = call("export.predict", tmp_path / "photo.png", "--run", bundle.parent, flag)
         assert (done.code, done.output) == (0, f"{tmp_path / 'photo.png'}: {answers[flag]}\n")
 
-        words = [sys.executable, bundle / "client.py", flag, tmp_path / "photo.png"]
-        shipped = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
-        assert shipped.stdout == done.output
+        assert shipped(bundle, flag, tmp_path / "photo.png").stdout == done.output
     assert answers["--photo"] == answers["--top=3"] != answers["--no-photo"]
 
 
@@ -157,20 +162,19 @@ def test_folders_batches_json_and_heat_maps(
     assert last == f"saved in {tmp_path / 'cam.png'}"
     assert Image.open(tmp_path / "cam.png").size[0] > 300
 
-    words = [sys.executable, bundle / "client.py", "--json", folder]
-    shipped = subprocess.run(words, capture_output=True, text=True, check=True)
+    listed = shipped(bundle, "--json", folder)
     expected = Client(bundle).probabilities(official_test.images[:7].numpy())
-    for number, answer in enumerate(json.loads(shipped.stdout)):
+    for number, answer in enumerate(json.loads(listed.stdout)):
         assert answer["image"] == files[number]
         best = answer["top"][0]
         assert best["label"] == checkpoint.data.classes[int(expected[number].argmax())]
         assert best["probability"] == pytest.approx(float(expected[number].max()), abs=1e-6)
 
-    # No half of a list comes before the error.
+    # Nothing is explained where a picture cannot be read.
     (folder / "8.png").write_bytes(b"cut")
-    done = call("export.predict", folder, "--run", run, "--json")
-    assert done.code == 2
-    assert done.output.startswith(f"error: image='{folder / '8.png'}'")
+    (tmp_path / "cam.png").unlink()
+    assert call("export.predict", folder, *flags).code == 2
+    assert not (tmp_path / "cam.png").exists()
 
     (tmp_path / "empty").mkdir()
     done = call("export.predict", tmp_path / "empty", "--run", bundle.parent)
@@ -194,9 +198,128 @@ def test_photo_of_nothing_is_refused_in_one_line(
     assert done.output.startswith(f"error: image='{path}': {words}")
     assert done.output.count("\n") == 1
 
-    command = [sys.executable, bundle / "client.py", path, "--photo"]
-    shipped = subprocess.run(command, capture_output=True, text=True)
-    assert (shipped.returncode, shipped.stderr) == (2, done.output)
+    alone = shipped(bundle, path, "--photo")
+    assert (alone.returncode, alone.stderr) == (2, done.output)
+
+
+def shipped(bundle: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """Run the client of a bundle, as one does who has nothing else."""
+    command = [sys.executable, str(bundle / "client.py"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=bundle.parent)
+
+
+@pytest.fixture
+def five(tmp_path: Path) -> Path:
+    """A folder of five pictures, one of which is cut short."""
+    folder = tmp_path / "five"
+    folder.mkdir()
+    china, flower, hopper = photo_files()
+    for name, photo in {"a.jpg": china, "b.jpg": flower, "d.jpg": hopper, "e.jpg": china}.items():
+        shutil.copy(photo, folder / name)
+    (folder / "c.jpg").write_bytes(flower.read_bytes()[:9000])
+    return folder
+
+
+@pytest.mark.parametrize("batch", [1, 2, 64])
+def test_one_bad_picture_takes_no_others_answer_away(bundle: Path, five: Path, batch: int) -> None:
+    done = shipped(bundle, five, "--json", "--no-photo", "--batch", batch)
+    bad = str(five / "c.jpg")
+    message = f"image={bad!r} cannot be read as an image: it is cut short after 9,000 bytes"
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {message}")
+    assert done.stderr.count("\n") == 1
+
+    answers = json.loads(done.stdout)
+    assert [Path(answer["image"]).name for answer in answers] == [f"{x}.jpg" for x in "abcde"]
+    for answer in answers:
+        if answer["image"] == bad:
+            assert answer["kind"] == "cut short"
+            assert answer["error"].startswith(message)
+        else:
+            expected = Client(bundle).top(open_image(answer["image"], reduce_to=(28, 28)), 3, False)
+            found = [(top["label"], top["probability"]) for top in answer["top"]]
+            assert [label for label, _ in found] == [label for label, _ in expected]
+            assert found[0][1] == pytest.approx(expected[0][1], abs=1e-6)
+
+    done = shipped(bundle, five, "--no-photo", "--batch", batch)
+    assert done.returncode == 2
+    lines = done.stdout.splitlines()
+    assert [Path(line.split(": ")[0]).name for line in lines] == [f"{x}.jpg" for x in "abde"]
+    assert done.stderr.startswith(f"error: {message}")
+
+
+def test_a_folder_of_bad_pictures_alone(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/a.png").touch()
+    (tmp_path / "bad/b.png").symlink_to(tmp_path / "nowhere.png")
+    done = shipped(bundle, tmp_path / "bad", "--json")
+    assert done.returncode == 2
+    assert [answer["kind"] for answer in json.loads(done.stdout)] == ["empty", "unreadable"]
+
+
+def test_the_limit_of_pixels_is_a_flag(bundle: Path, five: Path) -> None:
+    done = shipped(bundle, five / "a.jpg", "--max-pixels", 1000)
+    assert (done.returncode, "raise --max-pixels" in done.stderr) == (2, True)
+    assert shipped(bundle, five / "a.jpg", "--max-pixels", 300_000).returncode == 0
+    done = shipped(bundle, five / "a.jpg", "--max-pixels", 0)
+    assert (done.returncode, "must be at least 1" in done.stderr) == (2, True)
+
+
+def test_what_is_hidden_or_not_read_in_a_folder_is_left_out(bundle: Path, five: Path) -> None:
+    (five / "c.jpg").unlink()
+    (five / ".thumbnails").mkdir()
+    for name in (".thumbnails/a.jpg", "._a.jpg", "scan.psd", "raw.NEF", "more.psd", "notes.txt"):
+        (five / name).write_bytes(b"whatever")
+    done = shipped(bundle, five, "--no-photo")
+    assert (done.returncode, done.stdout.count("\n")) == (0, 4)
+    assert done.stderr == (
+        f"note: {five}: 3 pictures are left out, since .nef, .psd cannot be read here\n"
+    )
+
+
+@pytest.mark.parametrize("how", ["pad", "crop", "stretch"])
+def test_rectangles_in_colour_are_fitted_as_an_import_does(
+    how: str, make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    info = DataInfo(
+        name="photos",
+        classes=("street", "flower", "portrait"),
+        sha256={"images-idx4-ubyte": 64 * "0"},
+        channels=3,
+        image_size=(36, 52),
+        fit=how,
+        pad_colour="mean",
+        pixel_range=(0, 4095),
+        label_values=(0, 1, 2),
+    )
+    config = TrainConfig(widths=(4, 4, 4))
+    model = build_model(config, info.problem).eval()
+    member = Checkpoint(model, config, info, {"versions": {}})
+    bundle = make_bundle(tmp_path / "export", member).parent
+
+    manifest = check_bundle(bundle, "cpu")
+    assert manifest["input"][0]["shape"] == ["batch", 3, 36, 52]
+    described = {key: manifest["data"][key] for key in ("image_size", "fit", "pad_colour")}
+    assert described == {"image_size": [36, 52], "fit": how, "pad_colour": "mean"}
+    assert manifest["data"]["pixel_range"] == [0, 4095]
+    assert "uint8 pixels (3×36×52)" in (bundle / "MODEL_CARD.md").read_text()
+
+    scan = tmp_path / "scan.png"
+    Image.fromarray(magnetic_resonance() * 19).save(scan)
+    files = [*photo_files(), scan]
+    client = Client(bundle)
+    assert client.fit == Fit(36, 52, 3, how, "mean", (0, 4095))
+    pixels = np.stack([read_pixels(file, client.fit) for file in files])
+    assert pixels.shape == (4, 3, 36, 52)
+    assert pixels[3].max() > 200
+    expected = client.probabilities(pixels)
+
+    done = shipped(bundle, "--json", *files)
+    assert (done.returncode, done.stderr) == (0, "")
+    for answer, row in zip(json.loads(done.stdout), expected, strict=True):
+        found = {top["label"]: top["probability"] for top in answer["top"]}
+        assert list(found.values()) == pytest.approx(sorted(row, reverse=True), abs=1e-6)
+        assert list(found) == [label for label, _ in client.likeliest(row, 3)]
 
 
 @pytest.fixture(scope="module")

@@ -106,13 +106,27 @@ def test_states_that_are_empty_or_of_something_else(tmp_path: Path, train: Split
         {"labels": 5},
         {"model": "/dev/zero"},
         {"input": [{"shape": "x"}]},
+        {"input": [{"shape": ["batch", 28, 27]}]},
+        {"data": None},
+        {"data": {"image_size": 28}},
+        {"data": {"image_size": [28, 29]}},
+        {"data": {"image_size": [28, True]}},
+        {"data": {"channels": 3}},
+        {"data": {"fit": "squash"}},
+        {"data": {"pad_colour": ["black"]}},
+        {"data": {"pixel_range": [5]}},
+        {"data": {"pixel_range": "01"}},
     ],
+    ids=str,
 )
 def test_manifests_that_would_mislead_the_client(
     change: dict[str, Any], checkpoint: Checkpoint, make_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
     make_bundle(tmp_path, checkpoint)
     path = tmp_path / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    manifest = json.loads(path.read_text())
+    if isinstance(change.get("data"), dict):
+        change = {"data": manifest["data"] | change["data"]}
+    path.write_text(json.dumps(manifest | change))
     with pytest.raises(ClientError):
         Client(tmp_path)

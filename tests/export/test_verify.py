@@ -84,12 +84,14 @@ def test_what_verification_says_and_leaves(
     run: Path, tmp_path: Path, verified: Callable[..., tuple[int, list[str]]]
 ) -> None:
     bundle = run / "export"
-    code, (whole, passed) = verified(provider=None)
+    code, (whole, passed, copies) = verified(provider=None)
     assert code == 0
     assert whole == "whole: manifest, 4 files, the graph, golden samples"
     results = read_json(bundle / "verify.json")
     line = next(describe_values(results))
     assert passed == line.replace("[green]", "").replace("[/]", "")
+    assert copies == "no test image is a copy of a training image"
+    assert results["copies"] == {"images": 0, "accuracy_without": None}
     assert results["images"] == 10_000
     assert results["onnx_accuracy"] == results["metrics"]["accuracy"]
 
@@ -106,7 +108,7 @@ def test_what_verification_says_and_leaves(
     # On another machine, where it is only read.
     alone = shutil.copytree(bundle, tmp_path / "elsewhere/bundle")
     code, lines = verified(run=str(alone))
-    assert (code, len(lines)) == (0, 2)
+    assert (code, len(lines)) == (0, 3)
     assert lines[1].endswith("; no checkpoint at hand to compare with")
     assert [path.name for path in alone.parent.iterdir()] == ["bundle"]
 

@@ -23,6 +23,8 @@ ALWAYS_ODD = ("one colour", "nearly blank")
 """However many images have it."""
 USUAL_SHARE = 0.05
 """What more images than this share have is the set's way, and no image's oddity."""
+FEWEST_USUAL = 20
+"""Images of a small set that have it, however large their share, are named."""
 LEAST_VISIBLE = 0.01
 DARK, BRIGHT = 64, 191
 BLURRED_DEVIATIONS = 3.5
@@ -60,8 +62,10 @@ def split_usual(found: list[Odd], images: int) -> tuple[list[Odd], list[str]]:
     odd: list[Odd] = []
     usual: list[str] = []
     for one in found:
-        share = len(one.numbers) / images
-        if share > USUAL_SHARE and one.kind not in ALWAYS_ODD:
+        count = len(one.numbers)
+        share = count / images
+        many = share > USUAL_SHARE and count >= FEWEST_USUAL
+        if many and one.kind not in ALWAYS_ODD:
             usual.append(f"{one.kind}: {share:.0%} of the images, so that it is usual here")
         else:
             odd.append(one)

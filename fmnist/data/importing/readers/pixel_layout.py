@@ -120,11 +120,19 @@ def _without_names(
 
 
 def _label_is_first(rows: Sequence[Sequence[str]]) -> bool:
-    """Labels have fewer values than pixels have, but more than a corner that is always black."""
-    first, last = {row[0] for row in rows}, {row[-1] for row in rows}
-    if 1 in (len(first), len(last)):
-        return len(first) >= len(last)
-    return len(first) <= len(last)
+    """Whether the first column is the label: a pixel is like the one beside it, a label is not."""
+    first = _mean_distance([(row[0], row[1]) for row in rows])
+    last = _mean_distance([(row[-1], row[-2]) for row in rows])
+    return first >= last
+
+
+def _mean_distance(pairs: Sequence[tuple[str, str]]) -> float:
+    """Mean difference of numbers; infinite where one is a word."""
+    try:
+        distances = [abs(float(one) - float(other)) for one, other in pairs]
+    except ValueError:
+        return math.inf
+    return float(np.mean(distances)) if distances else 0.0
 
 
 def _is_planar(sample: NDArray[np.float64], side: int) -> bool:

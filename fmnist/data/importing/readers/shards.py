@@ -133,6 +133,10 @@ class Shard:
                     return
                 else:
                     yield Part(member.name, member.offset_data, member.size)
+            # tarfile takes a damaged header for the end; at the true end are zeros, or nothing.
+            after = os.pread(file.fileno(), tarfile.BLOCKSIZE, cast(Any, archive).offset)
+            if after.strip(b"\0"):
+                raise tarfile.ReadError("a header is damaged")
 
     def _open(self) -> IO[bytes]:
         """Open the tar; a packed one is unpacked first."""

@@ -38,13 +38,13 @@ def write_both(folder: Path, arrays: Arrays, train: str, test: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("train", "test"),
+    ("train_name", "test_name"),
     [("train.csv", "test.csv"), ("fashion-mnist_train.csv", "fashion-mnist_test.csv")],
 )
 def test_kaggle_s_pixels_come_back(
-    train: str, test: str, fashion_arrays: Arrays, tmp_path: Path
+    train_name: str, test_name: str, fashion_arrays: Arrays, tmp_path: Path
 ) -> None:
-    write_both(tmp_path, fashion_arrays, train, test)
+    write_both(tmp_path, fashion_arrays, train_name, test_name)
     reader = recognise_csv(tmp_path)
     items, faults = take_apart(reader)
     assert not faults
@@ -53,7 +53,7 @@ def test_kaggle_s_pixels_come_back(
     assert np.array_equal(pixels_of(tested), fashion_arrays.test_images)
     assert numbers(trained) == fashion_arrays.train_labels.tolist()
     assert numbers(tested) == fashion_arrays.test_labels.tolist()
-    assert trained[17].name == f"{train}#17"
+    assert trained[17].name == f"{train_name}#17"
     assert reader is not None and reader.class_order() == list("0123456789")
 
 
@@ -67,10 +67,6 @@ def label_last(frame: pandas.DataFrame, path: Path) -> None:
 
 def no_header_label_last(frame: pandas.DataFrame, path: Path) -> None:
     frame[[*frame.columns[1:], "label"]].to_csv(path, index=False, header=False)
-
-
-def sorted_by_label(frame: pandas.DataFrame, path: Path) -> None:
-    frame.to_csv(path, index=False, header=False)
 
 
 def other_name(frame: pandas.DataFrame, path: Path) -> None:
@@ -102,10 +98,10 @@ def floats(frame: pandas.DataFrame, path: Path) -> None:
 
 
 def unit(frame: pandas.DataFrame, path: Path) -> None:
-    pixels = frame.columns[1:]
-    frame.astype({name: float for name in pixels}).assign(
-        **{name: frame[name] / 255 for name in pixels}
-    ).to_csv(path, index=False)
+    labels = frame.pop("label")
+    scaled = frame / 255
+    scaled.insert(0, "label", labels)
+    scaled.to_csv(path, index=False)
 
 
 @pytest.mark.parametrize(
