@@ -17,6 +17,7 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich.filesize import decimal
 from torch import Tensor
 
 from fmnist.data.dataset import Split, TrainingData, known_hash
@@ -154,6 +155,19 @@ def share_data(data: TrainingData) -> SharedData:
         statistics=(mean.numpy(), deviation.numpy()),
         pixels=list(pixels.values()),
     )
+
+
+def where_shared(data: TrainingData) -> str:
+    """Say how many bytes the images take, and where they lie on each node."""
+    source = data.train.images.source
+    pixels = source.pixels if isinstance(source, PixelFile) else source
+    size = f"{decimal(pixels.nbytes)} of pixels"
+    if isinstance(source, PixelFile) and pixels.nbytes > LARGEST_MAPPED:
+        return (
+            f"{size} read as needed from {source.path.parent}; "
+            "a node without it keeps a copy in its cache"
+        )
+    return f"{size} in the memory of each node"
 
 
 def _share(split: Split, shared: dict[int, Pixels]) -> SharedSplit:

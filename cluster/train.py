@@ -78,6 +78,7 @@ def main(options: ClusterOptions) -> None:
     from cluster.job import Request, fit
     from cluster.nodes import check_nodes
     from cluster.placement import place
+    from cluster.shared_data import where_shared
     from cluster.storage import open_storage
     from fmnist.data.dataset import TrainingData, load_train, split_train
     from fmnist.models import build_model
@@ -108,7 +109,10 @@ def main(options: ClusterOptions) -> None:
         run = open_run(name, resume=options.resume, runs=storage.runs)
         with storage.mirrored(run, console.print):
             write_json(run / "config.json", describe(config, info))
-            console.print(f"[bold]{run}[/]: {config.model} on {placement}, of {resources}")
+            console.print(
+                f"[bold]{run}[/]: {config.model} on {placement}, of {resources}; "
+                f"{where_shared(data)}"
+            )
             request = Request(config, data, placement, storage.state(run), storage.marker(run))
             with stage(run, "train") as found:
                 result = fit(request, board=run / BOARD, title=config.model, console=console)

@@ -108,13 +108,15 @@ def _plan(config: TrainConfig, data: "TrainingData", info: DataInfo) -> str:
     # Here: as in main.
     from fmnist.models import count_parameters
     from fmnist.training.device import default_device
+    from fmnist.training.feed import where_held
     from fmnist.training.loop import start_training
 
     device = default_device()
     parameters = count_parameters(start_training(config, data, device).model)
     return (
         f"{config.model}, {parameters:,} parameters, {len(data.train):,} images of {info.name}, "
-        f"{plural(config.epochs, 'epoch')}, {config.precision} on {device.type}"
+        f"{plural(config.epochs, 'epoch')}, {config.precision} on {device.type}; "
+        f"{where_held(data.train.images, device)}"
     )
 
 

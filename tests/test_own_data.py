@@ -56,7 +56,7 @@ def test_coloured_shapes_in_folders_of_images(
         'model = ["airnet"]\nwidths = [[8, 16, 32]]\nlr = { low = 0.002, high = 0.01 }\n'
     )
 
-    folder = ("--from-folder", tmp_path / "shapes", "--image-size", 64)
+    folder = ("--data", tmp_path / "shapes", "--image-size", 64)
     space = ("--preset", "demo", "--space", tmp_path / "space.toml")
     batch = ("--train.global-batch-size", 32, "--train.train-images", 0)
     base = ("--train.optimizer", "adamw", "--train.epochs", 6, *batch)
@@ -84,5 +84,5 @@ def test_coloured_shapes_in_folders_of_images(
     right = sum(answer == name for answer, name in zip(answers, expected, strict=True))
     assert right / len(pictures) > 0.8
 
-    info = load_info(find_data(Source(from_folder=str(tmp_path / "shapes"), image_size=64)))
-    assert (info.channels, info.image_size, info.name) == (3, 64, "shapes")
+    info = load_info(find_data(Source(data=str(tmp_path / "shapes"), image_size="64")))
+    assert (info.channels, info.image_size, info.name) == (3, (64, 64), "shapes")

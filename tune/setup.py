@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from cluster.placement import Placement, Resources, place
+from cluster.shared_data import where_shared
 from cluster.storage import Storage
 from fmnist.config import TrainConfig
 from fmnist.data.dataset import Split, TrainingData, load_train, split_train
@@ -21,7 +22,7 @@ from fmnist.runs.files import read_json
 from fmnist.runs.run_folder import CONFIG, find_run, saved_config
 from fmnist.training.checkpoint import describe, open_data
 from tune.journal import JOURNAL, TRIALS, Journal, read_events
-from tune.planning.plan import Machine, Plan, make_plan, plan_lines
+from tune.planning.plan import Machine, Plan, labelled, make_plan, plan_lines
 from tune.planning.probe import measure, pack
 from tune.presets import SearchConfig
 from tune.searchers import build_searcher
@@ -311,5 +312,6 @@ def show_plan(
     """Print the plan in words."""
     console.print(f"[bold]{title}[/]")
     budget = setup.config.time_budget_min
-    for line in plan_lines(plan, setup.resources, price_per_hour, budget):
+    where = labelled("data", where_shared(setup.task.data))
+    for line in (*where, *plan_lines(plan, setup.resources, price_per_hour, budget)):
         console.print(f"  {line}")

@@ -1,19 +1,29 @@
-"""`python -m fmnist.data`: fetch, verify and describe the data."""
+"""`python -m fmnist.data`: fetch or import, verify and describe the data."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
+from rich.markup import escape
 
 from fmnist.cli import Topics, command
+from fmnist.data.info import DataInfo
 from fmnist.data.sources import NOT_NAMED, Source, find_data
+
+if TYPE_CHECKING:
+    from fmnist.data.dataset import Split
+
+FIRST_CLASSES, LAST_CLASSES = 20, 5
+"""Classes that are listed where there are more than both."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Fetch, verify and describe the data.
+    """Fetch or import, verify and describe the data.
 
-    Example: python -m fmnist.data --from-folder my-photos --image-size 64
+    Example: python -m fmnist.data --data my-photos --image-size 64
     """
 
     source: Annotated[Source, Topics()] = NOT_NAMED
@@ -21,7 +31,7 @@ class DataOptions:
 
 def main(options: DataOptions) -> None:
     # Here: PyTorch takes seconds to import, and --help does without.
-    from fmnist.data.dataset import load_info, load_test, load_train, pixel_statistics
+    from fmnist.data.dataset import load_info, load_test, load_train
 
     console = Console(highlight=False, soft_wrap=True)
     folder = find_data(options.source)
@@ -29,24 +39,56 @@ def main(options: DataOptions) -> None:
     train = load_train(folder, info)
     test = load_test(folder, info)
 
+    console.print(f"[bold]{escape(info.name)}[/] in {escape(str(folder))}")
+    console.print(_describe(info, train, test))
+    for line in _notes(folder):
+        console.print(escape(line))
+    for line in _class_lines(info, train, test):
+        console.print(escape(line))
+
+
+def _describe(info: DataInfo, train: "Split", test: "Split") -> str:
+    """How many images there are, of what kind, and their pixels' statistics."""
+    # Here: as in main.
+    from fmnist.data.dataset import pixel_statistics
+
     mean, deviation = pixel_statistics(train.images)
     means = ", ".join(f"{value:.2f}" for value in mean.flatten())
     deviations = ", ".join(f"{value:.2f}" for value in deviation.flatten())
+    height, width = info.image_size
     colour = "gray" if info.channels == 1 else "colour"
-    console.print(f"[bold]{info.name}[/] in {folder}")
-    console.print(
-        f"{len(train):,} training and {len(test):,} test images, "
-        f"{info.image_size}×{info.image_size} {colour}; "
-        f"pixel mean {means}, deviation {deviations}"
+
+    validation = ""
+    if train.own_validation is not None:
+        validation = f" ({int(train.own_validation.sum()):,} of them its own validation images)"
+    return (
+        f"{len(train):,} training{validation} and {len(test):,} test images, "
+        f"{height}×{width} {colour}; pixel mean {means}, deviation {deviations}"
     )
 
+
+def _notes(folder: Path) -> list[str]:
+    """What the import has found, where the set was imported."""
+    # Here: NumPy, which --help does without.
+    from fmnist.data.importing.report import REPORT_FILE, read_notes
+
+    report = folder / REPORT_FILE
+    return read_notes(report) if report.exists() else []
+
+
+def _class_lines(info: DataInfo, train: "Split", test: "Split") -> Iterator[str]:
+    """A line for each class with its training and test images; of many the first and the last."""
     classes = len(info.classes)
     train_counts = train.labels.bincount(minlength=classes).tolist()
     test_counts = test.labels.bincount(minlength=classes).tolist()
+    hidden = range(FIRST_CLASSES, classes - LAST_CLASSES)
     for number, name in enumerate(info.classes):
-        console.print(
-            f"  {number:3}  {name:<16} {train_counts[number]:>8,} {test_counts[number]:>8,}"
-        )
+        if number in hidden:
+            if number == hidden.start:
+                yield f"  … {len(hidden):,} more of {classes:,} classes"
+            continue
+        shown = name if name.isprintable() else repr(name)
+        yield f"  {number:3}  {shown:<16} {train_counts[number]:>8,} {test_counts[number]:>8,}"
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ READ_AT_ONCE = 2**26
 """Bytes of images that statistics and hashes read at once."""
 REMEMBERED_BYTES = 2**26
 """A larger file is hashed once: while its size and time are the same, its hash is remembered."""
+LARGEST_PACKED = 2**29
+"""Bytes of a packed file up to which it is unpacked in memory."""
 REMEMBERED_FILE = ".hashes.json"
 
 Indices = NDArray[np.int64]
@@ -423,6 +425,12 @@ def _stamp(path: Path) -> list[int]:
 def _open(path: Path) -> tuple[Values, PixelFile | None]:
     """The array in a file: mapped where it is plain, in memory where it is packed."""
     if path.suffix == ".gz":
+        size = path.stat().st_size
+        check(
+            size <= LARGEST_PACKED,
+            f"{path}: {size:,} bytes packed, more than memory is given to; unpack it with "
+            f"`gunzip --keep {path.name}`, and the images are read as they are needed",
+        )
         return parse_idx(path, unpack(path)), None
     values, _ = map_idx(path)
     return values, PixelFile(path) if values.dtype == np.uint8 else None

@@ -74,10 +74,7 @@ def find_suspects(
         InputError: there are too few images for so many folds, or a loss is not finite.
     """
     train, test = load_train(folder, info), load_test(folder, info)
-    config = _fold_config(config, len(train), folds)
-    fold_of = assign_folds(train.labels.numpy(), groups[: len(train)], folds)
-    work = _Work(config, info, train, test, fold_of, _folds_folder(out, config, info, fold_of))
-    predicted = work.predict(groups, console)
+    predicted = out_of_fold(config, info, train, test, groups, out, folds=folds, console=console)
 
     suspects: list[Suspect] = []
     for is_test, split, probabilities in (
@@ -85,12 +82,34 @@ def find_suspects(
         (True, test, predicted.test),
     ):
         labels = split.labels.numpy()
-        for place in contradicted(labels, probabilities):
+        for place in contradicted(labels, probabilities).tolist():
             scores = probabilities[place]
             best = int(scores.argmax())
             own = float(scores[labels[place]])
-            suspects.append(Suspect(is_test, int(place), best, float(scores[best]), own))
+            suspects.append(Suspect(is_test, place, best, float(scores[best]), own))
     return suspects
+
+
+def out_of_fold(
+    config: TrainConfig,
+    info: DataInfo,
+    train: Split,
+    test: Split,
+    groups: Groups,
+    out: Path,
+    *,
+    folds: int,
+    console: Console,
+) -> OutOfFold:
+    """Predict each image by networks that were trained on no copy of it.
+
+    Args:
+        train, test: the set's images; the other arguments are those of `find_suspects`.
+    """
+    fold_of = assign_folds(train.labels.numpy(), groups[: len(train)], folds)
+    config = _fold_config(config, len(train), folds)
+    folder = _folds_folder(out, config, info, fold_of)
+    return _Work(config, info, train, test, fold_of, folder).predict(groups, console)
 
 
 def assign_folds(labels: Groups, groups: Groups, folds: int) -> Groups:

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
+from rich.filesize import decimal
 from torch import Tensor
 
-from fmnist.data.images import Images, read_ahead
+from fmnist.data.images import Images, PixelFile, read_ahead
 from fmnist.training.augment import ImageTable
 
 SHARE_OF_DEVICE = 0.5
@@ -76,6 +77,16 @@ def make_feed(images: Images, margin: int, device: torch.device) -> Feed:
     if fits(images.nbytes, device):
         return Resident(images, margin, device)
     return Streamed(images, margin, device)
+
+
+def where_held(images: Images, device: torch.device) -> str:
+    """Say how many bytes the training images take, and where they lie during the training."""
+    size = f"{decimal(images.nbytes)} of pixels"
+    if fits(images.nbytes, device):
+        return f"{size} on the GPU"
+    if isinstance(images.source, PixelFile):
+        return f"{size} read as needed from {images.source.path.parent}"
+    return f"{size} in memory"
 
 
 def fits(size_bytes: int, device: torch.device) -> bool:

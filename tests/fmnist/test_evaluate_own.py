@@ -1,7 +1,6 @@
 """fmnist.evaluate on sets as users have them: imported, with copies, unequal, of many classes."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ def own(tmp_path: Path, train: Split, official_test: Split) -> Path:
     numbers = (labels[kept], official_test.labels.numpy()[tested], labels[copied])
     splits = ["train"] * 2400 + ["test"] * 300
     pixels = np.concatenate([part.numpy() for part in images])
-    return write_imported(tmp_path / "own", pixels, np.concatenate(numbers), splits, CLASSES)
+    return write_imported(tmp_path / "pictures", pixels, np.concatenate(numbers), splits, CLASSES)
 
 
 def test_files_copies_and_unequal_classes_are_told(
@@ -49,7 +48,9 @@ def test_files_copies_and_unequal_classes_are_told(
     copies = evaluation["copies"]
     assert copies["images"] == COPIES
     without = f"accuracy without: {copies['accuracy_without']:.2%}"
-    assert f"30 test images are copies of training images, pixel for pixel; {without}" in ended.output
+    assert (
+        f"30 test images are copies of training images, pixel for pixel; {without}" in ended.output
+    )
 
     assert evaluation["imbalance"]["train"] > 10
     assert "unequal classes: the largest has the images of the smallest" in ended.output
@@ -89,13 +90,13 @@ def test_many_classes(
     """An untrained network on noise: it is right about few images, and all is told at once."""
     source = np.random.default_rng(0)
     train_images, test_images = classes, 800
-    pixels = source.integers(0, 256, (train_images + test_images, 8, 8), np.uint8)
+    pixels = source.integers(0, 256, (train_images + test_images, 12, 12), np.uint8)
     labels = np.concatenate((np.arange(classes), source.integers(0, classes, test_images)))
     splits = ["train"] * train_images + ["test"] * test_images
     names = [f"class {number}" for number in range(classes)]
-    info = load_info(write_imported(tmp_path / "own", pixels, labels, splits, names))
+    info = load_info(write_imported(tmp_path / "pictures", pixels, labels, splits, names))
 
-    config = TrainConfig(model="mlp", widths=(8,), validation_images=0)
+    config = TrainConfig(model="airnet", widths=(4, 4, 4), validation_images=0)
     model = build_model(config, info.problem)
     save_checkpoint(tmp_path / "runs/many/best", model, config, info, {})
     ended = call("fmnist.evaluate", "many")

@@ -228,7 +228,7 @@ def test_a_dry_run_plans_and_leaves_nothing(call: Callable[..., Outcome], tmp_pa
         (("--name", "a/b"), "name='a/b'"),
         (("--global-batch-size", "5000", "--validation-images", "500"), "global_batch_size=5000"),
         (("--data", "/nowhere"), "/nowhere"),
-        (("--from-folder", "/nowhere"), "from_folder='/nowhere': no such folder"),
+        (("--from-folder", "/nowhere"), "--from-folder is now --data"),
     ],
 )
 def test_bad_input_is_told_and_leaves_nothing(

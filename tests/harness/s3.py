@@ -25,13 +25,22 @@ class S3:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         inner = DomainDispatcherApplication(create_backend_app)
         self.failing = False
+        self.requests: list[tuple[str, str, str]] = []
+        """Method, path and range of each request."""
+        self.cut_at: int | None = None
+        """Bytes after which an answer to a request for a range breaks off."""
 
         def app(environ: Any, start_response: Any) -> Any:
+            wanted = environ.get("HTTP_RANGE", "")
+            self.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], wanted))
             # What S3 answers when it is overloaded.
             if self.failing:
                 start_response("503 Slow Down", [("Content-Type", "text/plain")])
                 return [b"slow down"]
-            return inner(environ, start_response)
+            answer = inner(environ, start_response)
+            if self.cut_at is not None and wanted:
+                return [b"".join(answer)[: self.cut_at]]
+            return answer
 
         self.server = make_server("127.0.0.1", 0, app, threaded=True)
         self.address = f"127.0.0.1:{self.server.server_port}"

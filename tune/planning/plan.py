@@ -194,40 +194,40 @@ def plan_lines(
     """Describe a plan in lines of at most LINE_COLUMNS characters."""
     rungs = ", ".join(map(str, plan.rungs)) or "none"
     epochs = plural(plan.epochs, "epoch")
-    lines = _labelled(
+    lines = labelled(
         "trials",
         f"{plan.trials} of up to {epochs} on {plan.images:,} images; rungs at {rungs}",
     )
     if plan.early:
         warning = "such rungs favour what learns fast (docs/results/search_scale.md)"
-        lines += _labelled("images", f"{plan.early}: {warning}")
-    lines += _labelled("at once", f"{plan.at_once}, on {resources}")
-    lines += _labelled(
+        lines += labelled("images", f"{plan.early}: {warning}")
+    lines += labelled("at once", f"{plan.at_once}, on {resources}")
+    lines += labelled(
         "epochs",
         f"about {plan.expected_epochs:.0f}, {plan.worst_epochs} if no trial were stopped",
     )
 
-    lines += _labelled("images/s", "of a trial, measured on a few batches:")
+    lines += labelled("images/s", "of a trial, measured on a few batches:")
     for network, speed in sorted(plan.speeds.items()):
-        lines += _labelled("", f"{network} {speed:,.0f}")
+        lines += labelled("", f"{network} {speed:,.0f}")
 
     search = f"search {plan.search_s / 60:.1f}"
     if time_budget_min:
         search += f" (at most {time_budget_min:g}, the time budget)"
-    lines += _labelled(
+    lines += labelled(
         "minutes", f"about {plan.minutes:.1f}: {search}, winner {plan.retrain_s / 60:.1f}"
     )
 
     if price_per_hour:
         money = plan.minutes / 60 * price_per_hour * resources.nodes
         nodes = plural(resources.nodes, "node")
-        lines += _labelled(
+        lines += labelled(
             "money", f"about {money:.2f}, at {price_per_hour:g} an hour for each of {nodes}"
         )
     return lines
 
 
-def _labelled(label: str, text: str) -> list[str]:
+def labelled(label: str, text: str) -> list[str]:
     """Wrap a text beside its label."""
     return textwrap.wrap(
         text,

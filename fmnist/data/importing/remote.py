@@ -42,6 +42,7 @@ AT_ONCE = 8
 """Objects that are fetched at the same time."""
 BLOCK_BYTES = 2**20
 TRIES = 5
+"""Times that a broken connection is begun anew for an object."""
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 60
 SPARE_BYTES = 2**26
 """Bytes that must be free beyond what is fetched."""
@@ -164,7 +165,7 @@ def _told(address: Address) -> Generator[None]:
     except (exceptions.ProfileNotFound, exceptions.ParamValidationError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{where}: {first_line(error)}") from error
+        raise DataError(f"{where}: {' '.join(str(error).split())[:300]}") from error
     except exceptions.BotoCoreError as error:
         raise FailedError(
             f"{where}: the server does not answer ({first_line(error)}); what was fetched is kept: "
@@ -204,7 +205,7 @@ def _connect(address: Address) -> Client:
         signature_version=signature,
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,
-        retries={"mode": "standard", "max_attempts": TRIES},
+        retries={"mode": "standard"},
         max_pool_connections=AT_ONCE,
     )
     return session.client("s3", endpoint_url=address.endpoint, config=config)

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from fmnist.data.importing.item import Fault, LeftOut
 from fmnist.data.importing.words import first_of, shown
+from fmnist.runs.files import read_json
 
 SHOWN = 10
 """Faults of a kind that are shown; the whole list is in the file."""
@@ -177,3 +178,14 @@ def imbalance_note(counts: dict[str, int]) -> str | None:
         f"{shown(smallest)} {counts[smallest]:,} ({ratio:,.0f} : 1). Train with "
         "--class-weights balanced, and go by macro averages"
     )
+
+
+def read_notes(report: Path) -> list[str]:
+    """The notes of an import that has ended, and what it went on without."""
+    saved = read_json(report)
+    notes: list[str] = list(saved["notes"])
+    faults: dict[str, int] = saved["fault_counts"]
+    if faults:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in faults.items())
+        notes.append(f"imported without {sum(faults.values()):,} faults ({kinds}): see {report}")
+    return notes

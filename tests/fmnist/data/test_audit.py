@@ -68,7 +68,7 @@ def plant(folder: Path) -> None:
     street, portrait = folder / "train/street", folder / "train/portrait"
     tile = Image.open(street / "05.png")
     tile.save(portrait / MARKUP)
-    as_jpeg(Image.open(street / "08.png"), 75).save(street / "again.png")
+    as_jpeg(Image.open(street / "08.png"), 85).save(street / "again.png")
     Image.open(portrait / "08.png").save(folder / "test/portrait/copied.png")
     one_pixel = Image.open(portrait / "09.png")
     one_pixel.putpixel((60, 60), (255, 0, 0))

@@ -218,3 +218,12 @@ def test_class_names_that_are_no_text_are_told(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_bytes("Größe\nÄrmel\n".encode("latin-1"))
     with pytest.raises(DataError, match="is not UTF-8 text"):
         load_info(tmp_path)
+
+
+def test_a_packed_file_too_large_for_memory_is_refused_with_the_remedy(
+    fashion: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "LARGEST_PACKED", 1_000_000)
+    info = load_info(fashion)
+    with pytest.raises(InputError, match=r"`gunzip --keep train-images-idx3-ubyte\.gz`"):
+        load_train(fashion, info)

@@ -1,5 +1,6 @@
 """Images kept whole or read as needed: the same training, bit for bit."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from fmnist.data.images import Images, PixelFile
 from fmnist.training import loop as loop_module
 from fmnist.training.augment import Augmentation
 from fmnist.training.device import Rank
-from fmnist.training.feed import Feed, Resident, Streamed, make_feed
+from fmnist.training.feed import Feed, Resident, Streamed, make_feed, where_held
 from fmnist.training.loop import train_epochs
 
 CPU = torch.device("cpu")
@@ -32,6 +33,15 @@ EVERYTHING = TrainConfig(
     cutmix=0.5,
     threads=1,
 )
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Steps this small take longer on several threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -128,3 +138,11 @@ class CountingImages(Images):
         assert isinstance(chosen, Tensor)
         self.asked.append(chosen.tolist())
         return super().__getitem__(chosen)
+
+
+def test_the_plan_says_how_many_bytes_lie_where(few: TrainingData, filed: TrainingData) -> None:
+    assert where_held(few.train.images, CPU) == "392.0 kB of pixels in memory"
+    source = filed.train.images.source
+    assert isinstance(source, PixelFile)
+    expected = f"392.0 kB of pixels read as needed from {source.path.parent}"
+    assert where_held(filed.train.images, CPU) == expected

@@ -88,19 +88,25 @@ class Shard:
             DAMAGED: the tar is damaged from here on.
         """
         sample: Sample | None = None
-        for entry in self._parts():
-            if isinstance(entry, Fault):
-                yield entry
-                continue
-            key, suffix = split_key(entry.name)
-            if sample is None or sample.key != key:
-                if sample is not None:
-                    yield sample
-                sample = Sample(key)
-            if suffix in LABEL_SUFFIXES:
-                sample.labels[suffix] = entry
-            elif f".{suffix}" in suffixes():
-                sample.image = sample.image or entry
+        try:
+            for entry in self._parts():
+                if isinstance(entry, Fault):
+                    yield entry
+                    continue
+                key, suffix = split_key(entry.name)
+                if sample is None or sample.key != key:
+                    if sample is not None:
+                        yield sample
+                    sample = Sample(key)
+                if suffix in LABEL_SUFFIXES:
+                    sample.labels[suffix] = entry
+                elif f".{suffix}" in suffixes():
+                    sample.image = sample.image or entry
+        except DAMAGED:
+            # What came before the damage is whole.
+            if sample is not None:
+                yield sample
+            raise
         if sample is not None:
             yield sample
 
