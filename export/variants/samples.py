@@ -13,8 +13,10 @@ from fmnist.training.checkpoint import Checkpoint
 
 GOLDEN_PER_CLASS = 2
 TRAINING_SAMPLE = 20_000
+GOLDEN = 200
+"""Golden samples, at most: they travel with every bundle."""
 GOLDEN_LOGITS = 1_000_000
-"""Logits in the golden samples, at most: they travel with every bundle."""
+"""Logits in them, at most."""
 PER_CLASS = 32
 """Training images of each class that decide the ranges of int8."""
 CALIBRATED = 1024
@@ -36,15 +38,19 @@ def samples(checkpoint: Checkpoint, source: Source) -> tuple[Split, Split, Split
     # Both draws begin alike, so the golden samples are among the larger one.
     golden = calibration_indices(labels, GOLDEN_PER_CLASS)
     drawn = calibration_indices(labels, GOLDEN_PER_CLASS + PER_CLASS)
-    calibration = evenly(np.setdiff1d(drawn, golden), CALIBRATED)
-    golden = evenly(golden, GOLDEN_LOGITS // len(checkpoint.data.classes))
+    # Where classes have few images each, half of them are left to judge by.
+    quarter = max(len(train) // 4, 1)
+    most = min(GOLDEN, GOLDEN_LOGITS // len(checkpoint.data.classes), quarter)
+    golden = evenly(golden, most)
+    calibration = evenly(np.setdiff1d(drawn, golden), min(CALIBRATED, quarter))
 
     if checkpoint.config.validation_images:
         validation = held_out_split(checkpoint, "validation", source)
         # From all over it: a set may be in the order of its classes.
         judge = validation.take(evenly(np.arange(len(validation)), JUDGED))
     else:
-        judge = train.take(np.setdiff1d(np.arange(len(train)), drawn)[:JUDGED])
+        used = np.concatenate((golden, calibration))
+        judge = train.take(np.setdiff1d(np.arange(len(train)), used)[:JUDGED])
     return train.take(golden), train.take(calibration), judge
 
 

@@ -23,7 +23,7 @@ from rich.progress import wrap_file
 
 from fmnist.cli import Flag
 from fmnist.config import LARGEST, topic
-from fmnist.data.formats import SHA256, find_files, hash_files, holds_data
+from fmnist.data.formats import SHA256, find_files, find_idx, hash_files, holds_data
 from fmnist.data.info import DataInfo
 from fmnist.errors import DataError, check, one_of
 
@@ -121,9 +121,8 @@ def find_data(source: Source = NOT_NAMED, trained_on: DataInfo | None = None) ->
     Raises:
         DataError: what is named is nothing known or has faults, or no source can be reached.
     """
-    trained_in = Path(trained_on.source) if trained_on is not None and trained_on.source else None
-    # A checkpoint of another machine names a folder that this one may not have.
-    if not source.data and trained_in is not None and trained_in.is_dir():
+    if not source.data and trained_on is not None and _is_at_hand(trained_on):
+        trained_in = Path(trained_on.source)
         find_files(trained_in)
         return trained_in
 
@@ -137,6 +136,12 @@ def find_data(source: Source = NOT_NAMED, trained_on: DataInfo | None = None) ->
             find_files(candidate)
             return candidate
     return _fetch(cache_folder())
+
+
+def _is_at_hand(trained_on: DataInfo) -> bool:
+    """Whether a checkpoint's data is there: it may name a folder of another machine."""
+    folder = Path(trained_on.source)
+    return bool(trained_on.source) and (folder.is_dir() or find_idx(folder) is not None)
 
 
 def _find_named(named: str, source: Source, trained_on: DataInfo | None) -> Path:

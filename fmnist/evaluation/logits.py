@@ -73,8 +73,12 @@ def answers(logits: Tensor) -> tuple[Tensor, Tensor]:
     confidence = torch.empty(len(logits), dtype=torch.float64)
     predicted = torch.empty(len(logits), dtype=torch.int64)
     for part in parts(logits):
-        confidence[part] = logits[part].double().softmax(1).amax(1)
-        predicted[part] = logits[part].argmax(1)
+        values = logits[part].float()
+        best = values.argmax(1)
+        peaks = values.gather(1, best[:, None])
+        # The softmax's highest value: its own exponential is 1.
+        confidence[part] = 1 / (values - peaks).exp_().sum(1, dtype=torch.float64)
+        predicted[part] = best
     return confidence, predicted
 
 

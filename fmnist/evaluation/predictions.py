@@ -41,16 +41,15 @@ class Mistake:
         return asdict(self)
 
 
-def surest_mistakes(logits: Tensor, labels: Tensor) -> Tensor:
+def surest_mistakes(confidence: Tensor, predicted: Tensor, labels: Tensor) -> Tensor:
     """Indices of the mistakes with the highest probability, that one first: (M,) int64.
 
     M is at most MISTAKES.
 
     Args:
-        logits: (N, classes) float32.
+        confidence, predicted: (N,) each, as `fmnist.evaluation.logits.answers` gives them.
         labels: (N,) int64.
     """
-    confidence, predicted = answers(logits)
     wrong = (predicted != labels).nonzero().flatten()
     # Stable, so that equals keep their order on every machine.
     order = confidence[wrong].argsort(descending=True, stable=True)
@@ -58,28 +57,31 @@ def surest_mistakes(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def describe_mistakes(
-    logits: Tensor, split: Split, classes: tuple[str, ...], folder: Path | str
+    confidence: Tensor,
+    predicted: Tensor,
+    split: Split,
+    classes: tuple[str, ...],
+    folder: Path | str,
 ) -> list[Mistake]:
     """The surest mistakes, that with the highest probability first.
 
     Args:
-        logits: (N, classes) float32.
+        confidence, predicted: (N,) each, as `fmnist.evaluation.logits.answers` gives them.
         split: the N images.
         classes: names of the classes.
         folder: where the data set lies.
     """
-    wrong = surest_mistakes(logits, split.labels)
-    confidence, predicted = answers(logits[wrong])
+    wrong = surest_mistakes(confidence, predicted, split.labels)
     files = names_of(split, wrong, folder) or [None] * len(wrong)
 
     mistakes: list[Mistake] = []
-    for place, (index, file) in enumerate(zip(wrong.tolist(), files, strict=True)):
+    for index, file in zip(wrong.tolist(), files, strict=True):
         mistake = Mistake(
             index,
             file,
             true=classes[split.labels[index]],
-            predicted=classes[predicted[place]],
-            confidence=confidence[place].item(),
+            predicted=classes[predicted[index]],
+            confidence=confidence[index].item(),
         )
         mistakes.append(mistake)
     return mistakes
@@ -103,8 +105,8 @@ def save_predictions(path: Path, logits: Tensor, split: Split, folder: Path | st
     Args:
         folder: where the data set lies; empty if it is not at hand.
     """
-    wrong = surest_mistakes(logits, split.labels)
-    confidence, predicted = answers(logits[wrong])
+    confidence, predicted = answers(logits)
+    wrong = surest_mistakes(confidence, predicted, split.labels)
     # A byte for each label, up to 256 classes.
     label_type = np.min_scalar_type(logits.shape[1])
     arrays: dict[str, NDArray[Any]] = {
@@ -112,8 +114,8 @@ def save_predictions(path: Path, logits: Tensor, split: Split, folder: Path | st
         "rows": split.images.rows.numpy(),
         "mistakes": wrong.numpy(),
         "images": split.images[wrong].numpy(),
-        "predicted": predicted.numpy().astype(label_type),
-        "confidence": confidence.numpy(),
+        "predicted": predicted[wrong].numpy().astype(label_type),
+        "confidence": confidence[wrong].numpy(),
         **_saved_logits(logits, label_type),
     }
     files = names_of(split, wrong, folder) if folder else None

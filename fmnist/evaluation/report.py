@@ -12,7 +12,7 @@ from fmnist.data.dataset import Split, load_train
 from fmnist.data.origins import printable
 from fmnist.data.sources import Source
 from fmnist.evaluation import Combine, SplitName
-from fmnist.evaluation.calibration import fit_temperature, reliability
+from fmnist.evaluation.calibration import fit_temperature, reliability, reliability_of
 from fmnist.evaluation.copies import copies_in_words, describe_copies
 from fmnist.evaluation.ensemble import Member, ensemble_logits
 from fmnist.evaluation.held_out import checkpoint_data, sample_trained, trained_on
@@ -65,12 +65,13 @@ def describe(
     official = load_train(folder, info)
     # Validation images are of the training set, so they are compared with the rest of it.
     seen = official if split_name == "test" else trained_on(first, official)
-    _, predicted = answers(logits)
+    confidence, predicted = answers(logits)
+    right = predicted == split.labels
 
     # As many images as the split has, so that both accuracies are equally precise.
     train = _describe_training(members, sample_trained(first, official, len(split)), how)
     train["gap"] = train["accuracy"] - metrics["accuracy"]
-    mistakes = describe_mistakes(logits, split, first.data.classes, folder)
+    mistakes = describe_mistakes(confidence, predicted, split, first.data.classes, folder)
 
     return {
         "runs": [member.name for member in members],
@@ -80,7 +81,7 @@ def describe(
         "split": split_name,
         **metrics,
         "accuracy_interval": accuracy_interval(correct, len(split)),
-        "copies": describe_copies(seen, split, predicted == split.labels),
+        "copies": describe_copies(seen, split, right),
         "imbalance": {
             "train": imbalance(seen.labels.bincount().tolist()),
             split_name: imbalance(metrics["support"]),
@@ -88,7 +89,7 @@ def describe(
         "train": train,
         "confused": confused_pairs(metrics, first.data.classes),
         "surest_mistakes": [mistake.to_dict() for mistake in mistakes],
-        "reliability": reliability(logits, split.labels),
+        "reliability": reliability_of(confidence, right),
         "temperature": None,
     }
 

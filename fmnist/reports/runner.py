@@ -27,9 +27,9 @@ from fmnist.data.dataset import (
 from fmnist.data.info import DataInfo
 from fmnist.errors import InputError, one_of
 from fmnist.evaluation.ensemble import combine
+from fmnist.evaluation.logits import model_logits
 from fmnist.evaluation.metrics import classification_metrics
 from fmnist.models import count_parameters
-from fmnist.models.inference import compute_logits
 from fmnist.reports.recipes import EXPERIMENTS, REPORT_RECIPES, Ensemble, Experiment, Recipe, Report
 from fmnist.reports.table import OFFICIAL_DATA, REPORTS, Row, draw, known_rows, write_reports
 from fmnist.runs.files import read_json, write_json
@@ -302,7 +302,7 @@ def _test_row(task: Task, config: TrainConfig, result: TrainingResult, data: Dat
     # The model as it was saved, not as it is in memory: that is what others will load.
     model = load_checkpoint(task.folder / "best").model.to(default_device())
     test = load_test(data.folder, data.info)
-    logits = compute_logits(model, test.images.to(default_device())).cpu()
+    logits = model_logits(model, test.images, len(data.info.classes))
     np.save(task.folder / LOGITS, logits.numpy())
 
     speeds: list[float] = []

@@ -77,7 +77,7 @@ def test_a_problem_is_checked(changes: dict[str, int]) -> None:
 
 def test_the_shape_of_an_image() -> None:
     assert Problem(10).image_shape == (28, 28)
-    assert Problem(10, channels=3, size=32).image_shape == (3, 32, 32)
+    assert Problem(10, 3, 24, 32).image_shape == (3, 24, 32)
 
 
 def test_unknown_keys_are_rejected_by_name() -> None:

@@ -38,6 +38,8 @@ LARGEST_DIFFERENCE = 0.08
 """Of the means of 4×4 pixels, in deviations of the image. JPEG's quality 75 makes up to .07;
 another print on the same shirt .1 and more."""
 BLOCK = 4
+SPECKS = 0.004
+"""Share of pixels that may be anything: three of 28×28."""
 
 Pairs = NDArray[np.int64]
 """(P, 2): numbers of two images, the smaller first."""
@@ -80,13 +82,20 @@ def near_pairs(
     for start in range(0, len(pairs), size):
         some = pairs[start : start + size]
         correlation, difference = likeness(catalogue.read(some[:, 0]), catalogue.read(some[:, 1]))
-        alike = (correlation >= LEAST_CORRELATION) & (difference <= LARGEST_DIFFERENCE)
+        alike = are_near(correlation, difference)
         kept.append(some[alike])
         correlations.append(correlation[alike])
 
     if not kept:
         return np.empty((0, 2), np.int64), np.empty(0, np.float32)
     return np.concatenate(kept), np.concatenate(correlations)
+
+
+def are_near(
+    correlation: NDArray[np.float32], difference: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Whether pairs, by what `likeness` says of them, show the same picture."""
+    return (correlation >= LEAST_CORRELATION) & (difference <= LARGEST_DIFFERENCE)
 
 
 def likeness(first: Tensor, second: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -97,14 +106,26 @@ def likeness(first: Tensor, second: Tensor) -> tuple[NDArray[np.float32], NDArra
 
     Returns:
         the correlation of their pixels (P,), and the largest difference of the means of 4×4
-        pixels, in deviations (P,); both after large images were reduced.
+        pixels, in deviations (P,), a few single pixels not counted; both after large images were
+        reduced.
     """
     scaled = _scale(_reduce(first)), _scale(_reduce(second))
     correlation = (scaled[0] * scaled[1]).flatten(1).mean(1)
-    difference = scaled[0] - scaled[1]
+    difference = _without_specks(scaled[0] - scaled[1])
     block = min(BLOCK, *difference.shape[-2:])
     largest = F.avg_pool2d(difference, block).abs().flatten(1).amax(1)
     return correlation.numpy(), largest.numpy()
+
+
+def _without_specks(difference: Tensor) -> Tensor:
+    """Set the largest differences of each image to 0, up to SPECKS of its pixels."""
+    largest = difference.abs().amax(1).flatten(1)  # (P, H·W), of all channels.
+    pixels = largest.shape[1]
+    spared = int(pixels * SPECKS)
+    if not spared:
+        return difference
+    limit = largest.kthvalue(pixels - spared, dim=1).values
+    return difference.where(difference.abs() <= limit.view(-1, 1, 1, 1), 0)
 
 
 def _reduce(images: Tensor) -> Tensor:

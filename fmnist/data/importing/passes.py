@@ -5,8 +5,8 @@ import os
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -20,14 +20,16 @@ from fmnist.data.importing.words import is_text
 AT_ONCE = 8
 """Pictures that a thread takes at a time: handing over each alone would cost small ones dearly."""
 WAITING_BYTES = 2**26
-"""Fitted pixels that may wait for a slow picture before them."""
+"""Fitted pixels that may wait for a slow picture before them, at most."""
+WAITING_JOBS = 32
+"""Jobs of each thread that may wait, at most: they are lost when the process is killed."""
 FLUSH_S = 2.0
 """Seconds of work that are lost at most when the process is killed."""
 SAMPLED = 16
 
 Result = tuple[Picture | Failure, Pixels | None]
-Job = Callable[[], list[Result]]
-"""Waits for pictures that are being read."""
+Job = Future[list[Result]]
+"""Pictures that are being read."""
 
 
 @dataclass
@@ -127,7 +129,7 @@ class ReadingPass:
         options = self.pictures.options
         job_bytes = AT_ONCE * 3 * options.height * options.width
         threads = available_threads()
-        limit = max(WAITING_BYTES // job_bytes, 2 * threads)
+        limit = min(max(WAITING_BYTES // job_bytes, 2 * threads), WAITING_JOBS * threads)
 
         pool = ThreadPoolExecutor(threads)
         try:
@@ -167,12 +169,12 @@ class ReadingPass:
                 items.append(entry)
                 self.read += 1
             if items and (known is not None or len(items) == AT_ONCE):
-                yield pool.submit(self._read_several, items).result
+                yield pool.submit(self._read_several, items)
                 items = []
             if known is not None:
-                yield lambda result=known: [result]
+                yield _done([known])
         if items:
-            yield pool.submit(self._read_several, items).result
+            yield pool.submit(self._read_several, items)
 
     def _take_over(self, item: Item) -> bool:
         """Whether an interrupted import has left this picture in its place."""
@@ -210,15 +212,26 @@ def fault_of(failure: Failure) -> Fault:
     return Fault(failure.fault, failure.file, failure.detail, failure.label)
 
 
+def _done(results: list[Result]) -> Job:
+    """A job that nobody has to wait for."""
+    job: Job = Future()
+    job.set_result(results)
+    return job
+
+
 def in_order(jobs: Iterator[Job], limit: int) -> Iterator[Result]:
-    """Yield what the jobs give, in their order, with up to `limit` jobs begun."""
+    """Yield what the jobs give, in their order, as soon as it is there.
+
+    Args:
+        limit: jobs that may be begun.
+    """
     begun: deque[Job] = deque()
     for job in jobs:
         begun.append(job)
-        if len(begun) == limit:
-            yield from begun.popleft()()
+        while begun and (begun[0].done() or len(begun) >= limit):
+            yield from begun.popleft().result()
     while begun:
-        yield from begun.popleft()()
+        yield from begun.popleft().result()
 
 
 def read_deep(
@@ -247,9 +260,9 @@ def read_deep(
             if isinstance(entry, Item) and (entry.name, entry.stamp) in wanted:
                 items.append(entry)
             if len(items) == AT_ONCE:
-                yield pool.submit(read_several, items).result
+                yield pool.submit(read_several, items)
                 items = []
-        yield pool.submit(read_several, items).result
+        yield pool.submit(read_several, items)
 
     pool = ThreadPoolExecutor(threads)
     try:

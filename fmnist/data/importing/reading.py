@@ -125,8 +125,9 @@ def image_of(values: NDArray[Any]) -> Image.Image:
 def _whole_size(content: bytes) -> tuple[int, int]:
     """Width and height of a JPEG, turned as its EXIF tag says."""
     with Image.open(io.BytesIO(content)) as image:
-        turned = image.getexif().get(ORIENTATION) in TURNED
-        return image.size[::-1] if turned else image.size
+        if image.getexif().get(ORIENTATION) in TURNED:
+            return image.height, image.width
+        return image.size
 
 
 def _explain(error: OSError | ReadError | ImageError) -> tuple[FaultKind, str]:

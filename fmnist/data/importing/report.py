@@ -34,7 +34,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.counts: Counter[str] = Counter()
         self.first: dict[str, list[dict[str, str]]] = {}
-        self._file = tempfile.TemporaryFile(dir=folder)
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (`close` closes it)
 
     def add(self, kind: str, entry: dict[str, str]) -> None:
         self.counts[kind] += 1

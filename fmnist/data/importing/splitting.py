@@ -135,9 +135,14 @@ def _too_small(
         if enough:
             continue
         if made_here:
-            small[int(number)] = f"it takes {LEAST_WITHOUT_SPLIT} to split it"
+            different = train_count + test_count
+            small[int(number)] = (
+                f"{different:,} of them different; it takes {LEAST_WITHOUT_SPLIT} to split a class"
+            )
         else:
-            small[int(number)] = f"{train_count} of them for training; it takes {least}"
+            small[int(number)] = (
+                f"{train_count:,} different ones to train on; it takes {least} of a class"
+            )
     return small
 
 

@@ -350,7 +350,7 @@ def test_every_kind_of_eight_bits_is_the_photo_again(tmp_path: Path) -> None:
     assert lab is not None
     picture = saved(lab, tmp_path / "g.tif")
     assert picture.mode == "LAB"
-    assert near(to_pixels(picture, fit), expected, 15, 3)
+    assert near(to_pixels(picture, fit), expected, 20, 5)  # its black is no deeper
     assert to_pixels(picture, Fit(32, 48, 1)).shape == (32, 48)
     gray = photo.convert("L")
     plain = to_pixels(gray, fit)

@@ -19,7 +19,7 @@ CORNERS = ((0, 0), (0, FAR), (FAR, 0), (FAR, FAR))
 @pytest.mark.parametrize(("model", "channels"), [*((model, 1) for model in MODELS), ("airnet", 3)])
 def test_every_network_has_a_map_of_0_to_1(model: str, channels: int) -> None:
     torch.manual_seed(0)
-    problem = Problem(4, channels, SIZE)
+    problem = Problem(4, channels, SIZE, SIZE)
     config = TrainConfig.from_dict({"model": model})
     network = build_model(config, problem, *statistics(channels)).train()
     pixels = torch.randint(0, 256, (2, *problem.image_shape), dtype=torch.uint8)

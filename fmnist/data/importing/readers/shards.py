@@ -6,7 +6,9 @@ import io
 import json
 import lzma
 import os
+import pickle
 import tarfile
+import tempfile
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +23,7 @@ from fmnist.data.importing.folder import is_hidden, stamp_of
 from fmnist.data.importing.item import Entry, Fault, Item, Reader, ReadError, SplitName
 from fmnist.data.importing.readers.csv_file import read_label
 from fmnist.data.importing.readers.labelled import LabelledReader
-from fmnist.data.importing.readers.scratch import unpack_to_scratch
+from fmnist.data.importing.readers.scratch import scratch_folder, unpack_to_scratch
 from fmnist.data.importing.split_names import split_of_file
 from fmnist.errors import DataError, first_line
 
@@ -38,6 +40,7 @@ JSON_KEYS = ("label", "cls", "class", "class_name", "category", "target")
 MAX_LABEL_BYTES = 2**20
 LOOKED_AT = 1000
 """Members by which is seen whether a tar has labels."""
+REMEMBERED_AT_ONCE = 4096
 MOST_PACKED = 64
 """Packed shards that are unpacked side by side."""
 
@@ -203,7 +206,7 @@ def recognise_shards(path: Path) -> Reader | None:
         )
     _check_content(path, shards)
     what = f"{len(shards)} tars" if len(shards) > 1 else "a tar"
-    return LabelledReader(f"{what} in WebDataset's form", partial(_list, shards), root)
+    return LabelledReader(f"{what} in WebDataset's form", partial(_list, shards, Listings()), root)
 
 
 def find_opener(path: Path) -> Callable[[Path], Any] | None:
@@ -294,19 +297,72 @@ def _check_content(path: Path, shards: Sequence[Shard]) -> None:
     )
 
 
-def _list(shards: Sequence[Shard]) -> Iterator[Entry]:
+Listed = tuple[str, Part] | Fault
+"""A class and the picture that is in it, or what is wrong."""
+
+
+class Listings:
+    """Remembers what shards hold: an import lists a source twice, and headers are slow to parse.
+
+    The memory is a file without a name, since a source may have millions of pictures.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(dir=scratch_folder())  # noqa: SIM115 (kept open)
+        self._places: dict[str, list[tuple[int, int]]] = {}
+        """Place and length in the file of what each shard holds."""
+
+    def entries(self, shard: Shard) -> Iterator[Entry]:
+        """List a shard, from memory where it was listed to its end before."""
+        known = self._places.get(shard.name)
+        if known is not None:
+            for place, length in known:
+                content = os.pread(self._file.fileno(), length, place)
+                for listed in pickle.loads(content):
+                    yield _entry_of(shard, listed)
+            return
+
+        places: list[tuple[int, int]] = []
+        several: list[Listed] = []
+        for listed in _list_shard(shard):
+            several.append(listed)
+            if len(several) == REMEMBERED_AT_ONCE:
+                places.append(self._write(several))
+                several = []
+            yield _entry_of(shard, listed)
+        places.append(self._write(several))
+        self._places[shard.name] = places
+
+    def _write(self, several: list[Listed]) -> tuple[int, int]:
+        content = pickle.dumps(several)
+        place = self._file.seek(0, os.SEEK_END)
+        self._file.write(content)
+        self._file.flush()
+        return place, len(content)
+
+
+def _list(shards: Sequence[Shard], listings: Listings) -> Iterator[Entry]:
     for shard in shards:
-        try:
-            for sample in shard.samples():
-                if isinstance(sample, Fault):
-                    yield sample
-                else:
-                    yield _entry(shard, sample)
-        except DAMAGED as error:
-            yield Fault("cut short", shard.name, f"the rest of it is lost: {first_line(error)}")
+        yield from listings.entries(shard)
 
 
-def _entry(shard: Shard, sample: Sample) -> Entry:
+def _list_shard(shard: Shard) -> Iterator[Listed]:
+    try:
+        for sample in shard.samples():
+            yield sample if isinstance(sample, Fault) else _list_sample(shard, sample)
+    except DAMAGED as error:
+        yield Fault("cut short", shard.name, f"the rest of it is lost: {first_line(error)}")
+
+
+def _entry_of(shard: Shard, listed: Listed) -> Entry:
+    if isinstance(listed, Fault):
+        return listed
+    label, image = listed
+    name = f"{shard.name}/{image.name}"
+    return Item(name, label, shard.split, shard.stamp, partial(shard.read, image))
+
+
+def _list_sample(shard: Shard, sample: Sample) -> Listed:
     image = sample.image
     if image is None:
         return Fault("unreadable", f"{shard.name}/{sample.key}", "it has no picture beside it")
@@ -320,7 +376,7 @@ def _entry(shard: Shard, sample: Sample) -> Entry:
             name,
             "no class in a .cls, .json or .txt of its key; the files of a key stand together",
         )
-    return Item(name, label, shard.split, shard.stamp, partial(shard.read, image))
+    return label, image
 
 
 def _read_class(shard: Shard, sample: Sample) -> str | None:

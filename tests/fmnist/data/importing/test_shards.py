@@ -231,3 +231,22 @@ def test_a_tar_beside_the_folders_it_came_from_is_left(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     write_tar(tmp_path / "images.tar", [("images/1.png", b"x")])
     assert recognise_shards(tmp_path) is None
+
+
+def test_a_listing_is_remembered_in_parts(
+    fashion_arrays: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two listings at once, and one that was given up, do not disturb what is remembered."""
+    monkeypatch.setattr("fmnist.data.importing.readers.shards.REMEMBERED_AT_ONCE", 7)
+    write_shards(tmp_path, fashion_arrays)
+    reader = recognise_shards(tmp_path)
+    assert reader is not None
+    given_up = reader.entries()
+    for _ in range(20):
+        next(given_up)
+    pairs = list(zip(reader.entries(), reader.entries(), strict=True))
+    again = list(reader.entries())
+    assert [one.name for one, _ in pairs] == [other.name for _, other in pairs]
+    assert [one.name for one, _ in pairs] == [entry.name for entry in again]
+    items, _ = take_apart(reader)
+    assert np.array_equal(pixels_of(of_split(items, "train")), fashion_arrays.train_images)
