@@ -44,7 +44,7 @@ OUT = RUNS / "audit-fashion-mnist"
 COMMAND = "python -m benchmarks.data_audit"
 CHANGED = 2000
 """Images, the first ones of the training set, that are changed and looked for."""
-LOOKED_AT = 49
+LOOKED_AT = 57
 """Pairs that the audit finds in Fashion-MNIST; all were looked at."""
 SHOWN = 8
 FOLDS = 5
@@ -312,7 +312,9 @@ def main(options: Options) -> None:
     measure_recall(catalogue, rows)
     run_cleanvision(catalogue, rows)
     if options.folder is not None:
-        source = Source(data=options.folder, image_size="64", skip_bad=True)
+        source = Source(
+            data=options.folder, image_size="64", skip_bad=True, min_images_per_class=12
+        )
         audit_set(options.named, find_data(source), rows, labels=False)
     write_page(rows)
 

@@ -26,8 +26,8 @@ from fmnist.config import TrainConfig
 from fmnist.data.dataset import TrainingData
 from fmnist.errors import FailedError, check, one_of
 from fmnist.models import MODELS, Classifier
-from fmnist.models.inference import EVALUATION_BATCH, compute_logits
 from fmnist.training.device import Rank, autocast, default_device, resolve, set_threads
+from fmnist.training.inference import EVALUATION_BATCH, compute_logits
 from fmnist.training.loop import start_training, train_epochs
 
 COMMANDS = {"cpu": "python -m benchmarks.memory", "cuda": "make gpu PART=memory"}

@@ -44,8 +44,8 @@ from fmnist.config import TrainConfig
 from fmnist.data.sources import find_data
 from fmnist.errors import FailedError, check, one_of
 from fmnist.evaluation.plots import color, figure, save_figure
-from fmnist.models.inference import compute_logits
 from fmnist.training.device import Rank, default_device, hardware, resolve, set_threads
+from fmnist.training.inference import compute_logits
 from fmnist.training.loop import train_epochs
 from tune.journal import JOURNAL
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.images import split_data
-from fmnist.cli import command
 from cluster.shared_data import SharedData, share_data
+from fmnist.cli import command
 from fmnist.config import TrainConfig
 from fmnist.data.dataset import TrainingData
 from fmnist.training.device import Rank, default_device, set_threads

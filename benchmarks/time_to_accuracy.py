@@ -37,10 +37,10 @@ from fmnist.data.dataset import TrainingData
 from fmnist.errors import check, one_of
 from fmnist.evaluation.plots import color, figure, line, save_figure
 from fmnist.models import count_parameters
-from fmnist.models.inference import compute_logits
 from fmnist.recipes import RECIPES
 from fmnist.runs.files import read_json, write_json
 from fmnist.training.device import Rank, default_device, hardware, resolve, set_threads
+from fmnist.training.inference import compute_logits
 from fmnist.training.loop import start_training, train_epochs
 from fmnist.training.session import train_in
 from fmnist.training.throughput import measure_speed

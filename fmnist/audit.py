@@ -25,24 +25,24 @@ EPOCHS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class AuditOptions:
-    """Look for copies, conflicting labels, blank, blurred and odd images in a data set, and with
-    --labels for labels that networks contradict which were not trained on the image. The pictures
-    are in audit.html, file names in audit.json.
+    """Look for copies, conflicting labels, and blank, blurred and odd images in a data set, and
+    with --labels for labels that look wrong to networks which were not trained on the image. It
+    leaves a page with the pictures, audit.html, and the file names, audit.json.
 
     Example: python -m fmnist.audit --labels
     """
 
     labels: Annotated[bool, Flag] = False
-    """Train a network for each fold, and name the labels that the others' images contradict.
-    Interrupted, the same command goes on."""
+    """Train networks, each on all parts of the training images but one, and name the labels that
+    they contradict in the part left out, and in the test set. Interrupted, the same command goes
+    on."""
     run: str | None = None
-    """Train the folds with the config of this run (--labels); by default with the recipe
-    airnet-quick and 4 epochs."""
+    """Train them with the config of this run (--labels); by default by the recipe airnet-quick, 4
+    epochs."""
     folds: int = 5
-    """Parts that the training images are divided into: each is judged by the network that the
-    others trained."""
+    """Parts that the training images are divided into (--labels)."""
     epochs: int | None = None
-    """Epochs of each fold; by default those of the config."""
+    """Epochs of each (--labels); by default the config's."""
     out: str | None = None
     """Folder for the page and the JSON; by default runs/audit-NAME."""
     source: Annotated[Source, Topics()] = NOT_NAMED

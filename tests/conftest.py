@@ -71,7 +71,9 @@ def official_test(data_folder: Path, info: DataInfo) -> Split:
 
 def write_split(folder: Path, prefix: str, split: Split) -> None:
     """Write a split in MNIST's file format."""
-    write_idx(folder / f"{prefix}-images-idx{split.images.ndim}-ubyte", split.images.tensor().numpy())
+    write_idx(
+        folder / f"{prefix}-images-idx{split.images.ndim}-ubyte", split.images.tensor().numpy()
+    )
     write_idx(folder / f"{prefix}-labels-idx1-ubyte", split.labels.byte().numpy())
 
 

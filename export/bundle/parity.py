@@ -28,9 +28,9 @@ from fmnist.data.images import Images, batch_within
 from fmnist.evaluation.copies import describe_copies
 from fmnist.evaluation.logits import empty_logits, model_logits, parts
 from fmnist.evaluation.metrics import classification_metrics, imbalance
-from fmnist.models.inference import EVALUATION_BYTES
 from fmnist.training.checkpoint import Checkpoint
 from fmnist.training.device import default_device
+from fmnist.training.inference import EVALUATION_BYTES
 
 ACCURACY_DRIFT = 0.001
 """How far accuracy may be from the manifest's: another processor adds in another order."""

@@ -34,11 +34,11 @@ from export.graph.conversion import averaged
 from export.variants.gate import Variant
 from fmnist.data.dataset import Split
 from fmnist.errors import InputError
-from fmnist.models.inference import compute_logits
 from fmnist.runs.files import read_json, write_atomic, write_json
 from fmnist.runs.provenance import environment
 from fmnist.runs.run_folder import CONFIG, find_checkpoint
 from fmnist.training.checkpoint import Checkpoint, load_checkpoint
+from fmnist.training.inference import compute_logits
 
 LATER_FILES = {"verified": VERIFIED, "benchmark": BENCHMARKED}
 """Files that later commands add to a bundle, by the manifest's key for their content."""

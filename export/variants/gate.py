@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from export.client import INPUT, OUTPUTS
 from fmnist.data.images import Images, batch_within
 from fmnist.evaluation.metrics import accuracy_interval
-from fmnist.models.inference import EVALUATION_BYTES
+from fmnist.training.inference import EVALUATION_BYTES
 
 BATCH = 256
 NORMAL_95 = 1.96

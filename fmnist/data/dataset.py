@@ -321,14 +321,6 @@ def _value_counts(images: Images) -> Tensor:
     return counts
 
 
-def copies_in_training(train: Split, test: Split) -> Tensor:
-    """Which test images are, pixel for pixel, training images: (N,) bool."""
-    if train.groups is not None and test.groups is not None:
-        return torch.isin(test.groups, train.groups)
-    known = set(image_hashes(train.images))
-    return torch.tensor([digest in known for digest in image_hashes(test.images)])
-
-
 def image_hashes(images: Images) -> Iterator[str]:
     """SHA-256 of each image's pixels."""
     for batch in images.batches(batch_within(len(images), READ_AT_ONCE, images.image_bytes)):

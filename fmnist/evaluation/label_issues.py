@@ -22,9 +22,9 @@ from fmnist.data.audit.findings import Suspect
 from fmnist.data.dataset import Split, TrainingData, load_test, load_train
 from fmnist.data.info import DataInfo
 from fmnist.errors import InputError, check
-from fmnist.models.inference import compute_logits
 from fmnist.runs.files import write_atomic
 from fmnist.training.device import Rank, default_device, set_threads
+from fmnist.training.inference import compute_logits
 from fmnist.training.metrics import DivergedError
 from fmnist.training.progress import TrainingBar
 from fmnist.training.session import FileStore, TrainingResult, run_session

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fmnist.data.images import Images, batch_within
 from fmnist.errors import InputError
-from fmnist.models.inference import compute_logits
+from fmnist.training.inference import compute_logits
 
 HELD_BYTES = 2**30
 """Logits of more bytes lie in a temporary file: 100,000 images of 20,000 classes have 8 GB."""

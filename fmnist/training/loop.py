@@ -18,12 +18,13 @@ from fmnist.data.dataset import Split, Statistics, TrainingData
 from fmnist.data.images import Images, batch_within
 from fmnist.errors import check
 from fmnist.models import build_model
-from fmnist.models.inference import compute_logits
 from fmnist.training.augment import DROPOUT, ORDER, Augmentation, generator
 from fmnist.training.averaging import build_average
 from fmnist.training.device import Rank, autocast, resolve
 from fmnist.training.feed import Feed, fits, make_feed
+from fmnist.training.inference import compute_logits
 from fmnist.training.initial_weights import initialise
+from fmnist.training.loss import smoothed_cross_entropy
 from fmnist.training.metrics import DivergedError, EpochMetrics, StepReport
 from fmnist.training.optimizers import build_optimizers, set_lr
 from fmnist.training.schedules import lr_at
@@ -201,7 +202,8 @@ class _Loop:
     """Height and width of the images."""
     statistics: Statistics
     classes: int
-    loss_of: nn.CrossEntropyLoss
+    weights: Tensor | None
+    """Of the classes in the loss, (classes,) float32."""
     held_out: Split | None
     """This rank's share of the validation images, on its device."""
     rank: Rank
@@ -223,11 +225,7 @@ class _Loop:
             size=(height, width),
             statistics=data.statistics,
             classes=data.classes,
-            loss_of=nn.CrossEntropyLoss(
-                class_weights(config, labels, data.classes),
-                reduction="sum",
-                label_smoothing=config.label_smoothing,
-            ),
+            weights=class_weights(config, labels, data.classes),
             held_out=_share(data.validation, rank),
             rank=rank,
             on_step=on_step,
@@ -295,7 +293,8 @@ class _Loop:
             torch.compiler.cudagraph_mark_step_begin()
         with autocast(state.config, self.rank.device):
             logits = self.network(pixels).float()
-            loss = self.loss_of(logits, target)
+            smoothing = state.config.label_smoothing
+            loss = smoothed_cross_entropy(logits, target, self.weights, smoothing)
 
         (loss / len(target)).backward()
         for optimizer in state.optimizers:

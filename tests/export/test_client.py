@@ -24,8 +24,8 @@ from fmnist.data.image_file import open_image
 from fmnist.data.info import DataInfo
 from fmnist.data.picture import Fit, read_pixels
 from fmnist.models import build_model
-from fmnist.models.inference import compute_logits
 from fmnist.training.checkpoint import Checkpoint, save_checkpoint
+from fmnist.training.inference import compute_logits
 from tests.conftest import ROOT, Outcome
 from tests.pictures import magnetic_resonance, photo_files
 

@@ -209,9 +209,10 @@ def test_a_model_of_rectangles_in_colour(
         expect(page.locator("#state")).to_have_text("")
         expect(page.locator("#about")).to_contain_text("more than 8 bits a channel are for client")
         assert page.locator("#photo").is_hidden()
-        for picture in real_pictures():
-            picture.save(tmp_path / "picture.png")
-            page.set_input_files("#file", tmp_path / "picture.png")
+        for number, picture in enumerate(real_pictures()):
+            # A name of its own, or the browser would see no change.
+            picture.save(tmp_path / f"{number}.png")
+            page.set_input_files("#file", tmp_path / f"{number}.png")
             label, probability = client.top(picture, 1)[0]
             near = [f"{100 * probability + tenths / 10:.1f}" for tenths in range(-4, 5)]
             answer = re.compile(rf"^{label}, ({'|'.join(near)}) %$")

@@ -68,7 +68,7 @@ def test_what_is_no_dict_is_refused() -> None:
         TrainConfig.from_dict([])  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize("changes", [{"classes": 1}, {"channels": 2}, {"size": 0}])
+@pytest.mark.parametrize("changes", [{"classes": 1}, {"channels": 2}, {"height": 0}, {"width": 0}])
 def test_a_problem_is_checked(changes: dict[str, int]) -> None:
     ((field, value),) = changes.items()
     with pytest.raises(InputError, match=f"{field}={value}"):

@@ -98,8 +98,9 @@ class Catalogue:
         files = self._folder / FILES_FILE
         if not self._imported or not files.exists():
             return None
-        sizes = [(entry["width"], entry["height"]) for entry in _entries(files)]
-        return np.array(sizes, np.int64)[self.rows]
+        # Not from a list: a large set has millions of entries.
+        sides = (entry[side] for entry in _entries(files) for side in ("width", "height"))
+        return np.fromiter(sides, np.int64).reshape(-1, 2)[self.rows]
 
 
 def _train_splits(train: Split) -> Numbers:

@@ -158,10 +158,12 @@ def join(images: int, exact: Numbers, pairs: Pairs) -> Numbers:
 
 def list_groups(groups: Numbers) -> list[Numbers]:
     """The numbers of the images of each group that has several, in order."""
-    order = np.argsort(groups, kind="stable")
+    several = np.flatnonzero(np.bincount(groups)[groups] > 1)
+    if not len(several):
+        return []
+    order = several[np.argsort(groups[several], kind="stable")]
     starts = np.flatnonzero(np.diff(groups[order])) + 1
-    found = [numbers for numbers in np.split(order, starts) if len(numbers) > 1]
-    return sorted(found, key=lambda numbers: int(numbers[0]))
+    return sorted(np.split(order, starts), key=lambda numbers: int(numbers[0]))
 
 
 def _candidates(hashes: NDArray[np.uint64], outlines: NDArray[np.float16]) -> Pairs:

@@ -45,6 +45,21 @@ class Copies:
     def labels(self) -> list[str]:
         return list(dict.fromkeys(picture.label for picture in self.pictures))
 
+    def examples(self, most: int) -> tuple[Picture, ...]:
+        """Up to so many of the pictures, of every split and label if there is room."""
+        kinds: set[tuple[str, str]] = set()
+        first: list[Picture] = []
+        others: list[Picture] = []
+        for picture in self.pictures:
+            kind = (picture.split, picture.label)
+            if kind in kinds:
+                others.append(picture)
+            else:
+                first.append(picture)
+            kinds.add(kind)
+        chosen = (first + others)[:most]
+        return tuple(sorted(chosen, key=lambda picture: picture.number))
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "across_splits": len(self.splits) > 1,

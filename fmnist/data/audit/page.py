@@ -70,7 +70,7 @@ def _shown(content: dict[str, Any]) -> list[Picture]:
     pictures: list[Picture] = []
     groups: Sequence[Copies] = (*content["exact"], *content["near"])
     for group in groups:
-        pictures += group.pictures[:MOST_PICTURES]
+        pictures += group.examples(MOST_PICTURES)
     for found in content["odd"].values():
         pictures += [oddity.picture for oddity in found["shown"]]
     pictures += [suspect.picture for suspect in content["suspects"]]

@@ -21,9 +21,9 @@ from fmnist.data.dataset import Split
 from fmnist.errors import InputError
 from fmnist.evaluation.ensemble import combine
 from fmnist.models import build_model
-from fmnist.models.inference import compute_logits
 from fmnist.runs.files import write_json
 from fmnist.training.checkpoint import Checkpoint
+from fmnist.training.inference import compute_logits
 from tests.export.bundle.tampering import (
     change_graph,
     change_manifest,

@@ -19,7 +19,7 @@ from fmnist.data.audit.catalogue import Catalogue
 from fmnist.data.audit.collect import collect
 from fmnist.data.audit.copies import are_near, likeness
 from fmnist.data.audit.features import compute_features
-from fmnist.data.audit.findings import AuditReport, Copies
+from fmnist.data.audit.findings import AuditReport, Copies, Picture
 from fmnist.data.audit.report import audit, summary
 from fmnist.data.dataset import Split, load_info
 from fmnist.data.idx import write_idx
@@ -181,6 +181,13 @@ def test_images_that_stand_out_are_named(planted: Audited) -> None:
     assert planted.odd("bright") == []
     assert planted.odd("elongated") == ["long.png"]
     assert planted.odd("small original") == ["small.png"]
+
+
+def test_examples_of_a_group_have_every_split_and_label() -> None:
+    pictures = [Picture(number, "train", number, "coat", None) for number in range(20)]
+    pictures += [Picture(20, "test", 0, "coat", None), Picture(21, "test", 1, "shirt", None)]
+    examples = Copies(tuple(pictures), 1.0).examples(4)
+    assert [picture.number for picture in examples] == [0, 1, 20, 21]
 
 
 def test_what_many_images_have_is_usual(tmp_path: Path, train: Split) -> None:

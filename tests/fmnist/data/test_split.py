@@ -12,7 +12,6 @@ from fmnist.config import TrainConfig
 from fmnist.data import dataset
 from fmnist.data.dataset import (
     Split,
-    copies_in_training,
     image_hashes,
     load_info,
     load_test,
@@ -101,16 +100,6 @@ def test_another_number_than_the_makers_own_is_refused() -> None:
         "validation_images=12: the data has a validation split of its own, 10 images; "
         "leave it out, or give 0 to train on them too"
     )
-
-
-def test_test_images_that_are_training_images_are_found() -> None:
-    train = numbered(30)
-    copied = Split(torch.tensor([3, 77, 29, 200], dtype=torch.uint8).view(-1, 1, 1), torch.zeros(4))
-    assert copies_in_training(train, copied).tolist() == [True, False, True, False]
-
-    grouped = Split(train.images, train.labels, groups=torch.arange(30))
-    known = Split(copied.images, copied.labels, groups=torch.tensor([30, 31, 29, 32]))
-    assert copies_in_training(grouped, known).tolist() == [False, False, True, False]
 
 
 def test_image_hashes_do_not_depend_on_how_many_are_read_at_once(

@@ -8,7 +8,7 @@ from fmnist.data.images import Images
 from fmnist.errors import InputError
 from fmnist.evaluation import logits as held
 from fmnist.evaluation.logits import answers, class_probabilities, model_logits
-from fmnist.models.inference import compute_logits
+from fmnist.training.inference import compute_logits
 
 
 def model() -> nn.Module:

@@ -11,8 +11,8 @@ from fmnist.data.dataset import Split, TrainingData
 from fmnist.errors import InputError
 from fmnist.models import MODELS, build_model, builder_of, count_parameters
 from fmnist.models.alexnet import LocalResponseNorm
-from fmnist.models.inference import compute_logits
 from fmnist.models.vgg import WeightedPadding
+from fmnist.training.inference import compute_logits
 from fmnist.training.loop import start_training
 
 FIXED = {

@@ -65,7 +65,8 @@ def find_columns(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Layou
             return _named(words, place, len(words) - place - 1, one_column=True)
 
     edge = (*LABEL_WORDS, *SPLIT_WORDS, *NUMBERS_OF_ROWS)
-    before, after = _leading(words, edge), _leading(words[::-1], edge)
+    before = _leading(words, edge)
+    after = _leading(words[before:][::-1], edge)
     named = _named(words, before, after, one_column=False)
     if shape_of(len(words) - before - after) is not None:
         return named

@@ -1,39 +1,24 @@
 """Tars in WebDataset's form: key.png and key.cls side by side, in one file or in many shards."""
 
-import bz2
-import gzip
-import io
 import json
-import lzma
 import os
 import pickle
-import tarfile
 import tempfile
-import threading
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 from fmnist.data.image_file import suffixes
-from fmnist.data.importing.folder import is_hidden, stamp_of
-from fmnist.data.importing.item import Entry, Fault, Item, Reader, ReadError, SplitName
+from fmnist.data.importing.item import Entry, Fault, Item, Reader
 from fmnist.data.importing.readers.csv_file import read_label
 from fmnist.data.importing.readers.labelled import LabelledReader
-from fmnist.data.importing.readers.scratch import scratch_folder, unpack_to_scratch
-from fmnist.data.importing.split_names import split_of_file
+from fmnist.data.importing.readers.scratch import scratch_folder
+from fmnist.data.importing.readers.tar_file import DAMAGED, Part, Shard, find_tars
 from fmnist.errors import DataError, first_line
 
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-"""How packed files begin, and what opens them."""
-ZSTANDARD = b"\x28\xb5\x2f\xfd"
-DAMAGED = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
-TAR_MAGIC = 257
-"""Where "ustar" stands in a tar."""
 LABEL_SUFFIXES = ("cls", "json", "txt")
 """What holds a class, the surest first."""
 JSON_KEYS = ("label", "cls", "class", "class_name", "category", "target")
@@ -43,15 +28,6 @@ LOOKED_AT = 1000
 REMEMBERED_AT_ONCE = 4096
 MOST_PACKED = 64
 """Packed shards that are unpacked side by side."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A file in a tar."""
-
-    name: str
-    offset: int
-    size: int
 
 
 @dataclass
@@ -64,135 +40,13 @@ class Sample:
     """By their suffix."""
 
 
-class Shard:
-    """A tar, whose members are read by their place in it; nothing is extracted.
-
-    A packed one is unpacked when it is first used, to a file that is gone with this process.
-    """
-
-    def __init__(self, root: Path, path: Path) -> None:
-        self.path = path
-        self.name = str(path.relative_to(root))
-        above = path.parent.name if path.parent != root else ""
-        self.split: SplitName | None = split_of_file(path.name, above)
-        self.stamp = stamp_of(path.stat())
-        self._opener = find_opener(path)
-        self._unpacked: IO[bytes] | None = None
-        self._lock = threading.Lock()
-
-    @property
-    def packed(self) -> bool:
-        return self._opener is not None
-
-    def samples(self) -> Iterator[Sample | Fault]:
-        """List the samples by the headers in the tar.
-
-        Raises:
-            DAMAGED: the tar is damaged from here on.
-        """
-        sample: Sample | None = None
-        try:
-            for entry in self._parts():
-                if isinstance(entry, Fault):
-                    yield entry
-                    continue
-                key, suffix = split_key(entry.name)
-                if sample is None or sample.key != key:
-                    if sample is not None:
-                        yield sample
-                    sample = Sample(key)
-                if suffix in LABEL_SUFFIXES:
-                    sample.labels[suffix] = entry
-                elif f".{suffix}" in suffixes():
-                    sample.image = sample.image or entry
-        except DAMAGED:
-            # What came before the damage is whole.
-            if sample is not None:
-                yield sample
-            raise
-        if sample is not None:
-            yield sample
-
-    def read(self, part: Part) -> bytes:
-        """Read a member.
-
-        Raises:
-            ReadError: the tar was written to since it was listed.
-            DAMAGED: it cannot be read.
-        """
-        with self._open() as file:
-            if not self.packed and stamp_of(os.fstat(file.fileno())) != self.stamp:
-                raise ReadError("changed while it was read", f"{self.name} was written to")
-            return os.pread(file.fileno(), part.size, part.offset)
-
-    def _parts(self) -> Iterator[Part | Fault]:
-        """List the files in the tar, in their order."""
-        with self._open() as file, tarfile.open(fileobj=file, mode="r:") as archive:
-            size = os.fstat(file.fileno()).st_size
-            for member in archive:
-                # It would keep all of them.
-                cast(Any, archive).members = []
-                name = f"{self.name}/{member.name}"
-                if member.isdir() or is_hidden(member.name.rpartition("/")[2]):
-                    continue
-                if not member.isreg() or member.issparse():
-                    yield Fault("unreadable", name, "a link, a device or a sparse file in a tar")
-                elif member.offset_data + member.size > size:
-                    yield Fault("cut short", name, f"{self.name} ends within it")
-                    return
-                else:
-                    yield Part(member.name, member.offset_data, member.size)
-            # tarfile takes a damaged header for the end; at the true end are zeros, or nothing.
-            after = os.pread(file.fileno(), tarfile.BLOCKSIZE, cast(Any, archive).offset)
-            if after.strip(b"\0"):
-                raise tarfile.ReadError("a header is damaged")
-
-    def _open(self) -> IO[bytes]:
-        """Open the tar; a packed one is unpacked first."""
-        if self._opener is None:
-            return self.path.open("rb")
-        with self._lock:
-            if self._unpacked is None:
-                with self._opener(self.path) as packed:
-                    self._unpacked = unpack_to_scratch(packed, str(self.path))
-        return cast(IO[bytes], io.BufferedReader(_View(self._unpacked)))
-
-
-class _View(io.RawIOBase):
-    """Reads a file at a place of its own, which a copy of its descriptor would not have."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._place = 0
-
-    def fileno(self) -> int:
-        return self._file.fileno()
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        starts = {os.SEEK_SET: 0, os.SEEK_CUR: self._place}
-        start = starts.get(whence, os.fstat(self.fileno()).st_size)
-        self._place = max(start + offset, 0)
-        return self._place
-
-    def readinto(self, buffer: Any) -> int:
-        count = os.preadv(self.fileno(), [buffer], self._place)
-        self._place += count
-        return count
-
-
 def recognise_shards(path: Path) -> Reader | None:
     """Read a tar in WebDataset's form, or a folder of such shards.
 
     Raises:
         DataError: a tar holds no pictures with labels, or cannot be read.
     """
-    files = _find_tars(path)
+    files = find_tars(path)
     if not files:
         return None
 
@@ -209,20 +63,34 @@ def recognise_shards(path: Path) -> Reader | None:
     return LabelledReader(f"{what} in WebDataset's form", partial(_list, shards, Listings()), root)
 
 
-def find_opener(path: Path) -> Callable[[Path], Any] | None:
-    """What unpacks a file, by its first bytes; None if it is not packed.
+def list_samples(shard: Shard) -> Iterator[Sample | Fault]:
+    """List the samples in a tar by its headers.
 
     Raises:
-        DataError: it is packed in a way that is not read here.
+        DAMAGED: the tar is damaged from here on.
     """
-    with path.open("rb") as file:
-        start = file.read(8)
-    if start.startswith(ZSTANDARD):
-        raise DataError(f"data={str(path)!r} is packed by Zstandard; unpack it first: zstd -d")
-    for magic, opener in PACKED.items():
-        if start.startswith(magic):
-            return opener
-    return None
+    sample: Sample | None = None
+    try:
+        for entry in shard.parts():
+            if isinstance(entry, Fault):
+                yield entry
+                continue
+            key, suffix = split_key(entry.name)
+            if sample is None or sample.key != key:
+                if sample is not None:
+                    yield sample
+                sample = Sample(key)
+            if suffix in LABEL_SUFFIXES:
+                sample.labels[suffix] = entry
+            elif f".{suffix}" in suffixes():
+                sample.image = sample.image or entry
+    except DAMAGED:
+        # What came before the damage is whole.
+        if sample is not None:
+            yield sample
+        raise
+    if sample is not None:
+        yield sample
 
 
 def split_key(name: str) -> tuple[str, str]:
@@ -232,52 +100,13 @@ def split_key(name: str) -> tuple[str, str]:
     return f"{folder}{slash}{stem}", suffix.lower()
 
 
-def _find_tars(path: Path) -> list[Path]:
-    """The tar at a path, or those in it, or in the folders in it where nothing else lies."""
-    if path.is_file():
-        named = path.name.lower().endswith(SUFFIXES)
-        return [path] if named or _is_tar(path) else []
-    if not path.is_dir():
-        return []
-
-    tars = _tars_in(path)
-    for child in sorted(path.iterdir()):
-        if is_hidden(child.name) or not child.is_dir():
-            continue
-        inside = _tars_in(child)
-        # A folder of pictures, beside which the tar that it came from may lie.
-        if not inside:
-            return []
-        tars += inside
-    return tars
-
-
-def _tars_in(folder: Path) -> list[Path]:
-    files = [child for child in folder.iterdir() if child.name.lower().endswith(SUFFIXES)]
-    return sorted(file for file in files if not is_hidden(file.name) and file.is_file())
-
-
-def _is_tar(path: Path) -> bool:
-    """Whether a file is a tar by its content, be it packed or not."""
-    with path.open("rb") as file:
-        start = file.read(TAR_MAGIC + 5)
-    for magic, opener in PACKED.items():
-        if start.startswith(magic):
-            try:
-                with opener(path) as packed:
-                    start = packed.read(TAR_MAGIC + 5)
-            except DAMAGED:
-                return False
-    return start[TAR_MAGIC:] == b"ustar"
-
-
 def _check_content(path: Path, shards: Sequence[Shard]) -> None:
     """Raise DataError unless the first samples have pictures, and labels beside them."""
     reason = ""
     for shard in shards:
         pictures = labels = 0
         try:
-            for sample in islice(shard.samples(), LOOKED_AT):
+            for sample in islice(list_samples(shard), LOOKED_AT):
                 if isinstance(sample, Sample):
                     pictures += sample.image is not None
                     labels += bool(sample.image and sample.labels)
@@ -348,7 +177,7 @@ def _list(shards: Sequence[Shard], listings: Listings) -> Iterator[Entry]:
 
 def _list_shard(shard: Shard) -> Iterator[Listed]:
     try:
-        for sample in shard.samples():
+        for sample in list_samples(shard):
             yield sample if isinstance(sample, Fault) else _list_sample(shard, sample)
     except DAMAGED as error:
         yield Fault("cut short", shard.name, f"the rest of it is lost: {first_line(error)}")

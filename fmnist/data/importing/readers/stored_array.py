@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fmnist.data.importing.item import ReadError
 from fmnist.data.importing.readers.scratch import unpack_to_scratch
-from fmnist.errors import DataError
+from fmnist.errors import DataError, first_line
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 """What stands before a file in a zip archive; its last two numbers are the lengths of two fields
@@ -169,8 +169,12 @@ class StoredArray:
                 shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
             else:
                 raise ValueError(f"version {version} of the format is not known")
-        except ValueError as error:
-            raise DataError(f"{self.path}: {self.key!r} is no NumPy array ({error})") from error
+        except DAMAGED:
+            raise
+        except Exception as error:  # on a damaged header NumPy's parser raises almost anything
+            raise DataError(
+                f"{self.path}: {self.key!r} is no NumPy array ({first_line(error)})"
+            ) from error
 
         if dtype.hasobject:
             raise DataError(

@@ -243,6 +243,30 @@ def test_damage_is_told(save: Any, fashion_arrays: Arrays, tmp_path: Path) -> No
             items[0].read()
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"(300, 28, 28)", b"(300, 28, 28("),
+        (b"(300, 28, 28)", b"(300, 28, -8)"),
+        (b"(300, 28, 28)", b"(301, 28, 28)"),
+        (b"'|u1'", b"'|u9'"),
+        (b"NUMPY\x01", b"NUMPY\x07"),
+    ],
+)
+def test_a_damaged_header_is_told(
+    old: bytes, new: bytes, fashion_arrays: Arrays, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x_train.npy", fashion_arrays.train_images)
+    np.save(tmp_path / "y_train.npy", fashion_arrays.train_labels)
+    path = tmp_path / "x_train.npy"
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+    with pytest.raises(DataError, match="x_train") as raised:
+        recognise_arrays(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
 def test_nothing_is_left_of_what_is_unpacked(
     fashion_arrays: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

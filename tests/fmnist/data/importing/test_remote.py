@@ -8,10 +8,11 @@ import boto3
 import numpy as np
 import pytest
 
+from fmnist.data.importing.mirror import FETCHED_FILE, PARTS
 from fmnist.data.importing.options import ImportOptions
 from fmnist.data.importing.origin import import_named
 from fmnist.data.importing.recognise import recognise
-from fmnist.data.importing.remote import FETCHED_FILE, LOCK_FILE, PARTS, fetch
+from fmnist.data.importing.remote import LOCK_FILE, fetch
 from fmnist.errors import DataError, FailedError
 from tests.fmnist.data.importing.conftest import Arrays
 from tests.fmnist.data.importing.listed import as_png, pixels_of, take_apart
@@ -205,9 +206,12 @@ def test_keys_that_lead_out_of_the_folder_are_refused(bucket: Bucket, tmp_path: 
     bucket.put("set/../../evil.png", b"1")
     bucket.put("set/a", b"1")
     bucket.put("set/a/b.png", b"1")
+    bucket.put("set/.parts/c.png", b"1")
     with pytest.raises(DataError) as raised:
         fetch(bucket.address("set"), tmp_path / "cache")
-    assert "these keys: '../../evil.png', 'a/b.png'; rename them" in str(raised.value)
+    assert "these keys: '../../evil.png', '.parts/c.png', 'a/b.png'; rename them" in str(
+        raised.value
+    )
     assert not (tmp_path / "evil.png").exists()
 
 

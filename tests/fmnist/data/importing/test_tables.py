@@ -379,6 +379,14 @@ def test_other_columns_are_named(pictures: Path) -> None:
     assert recognise_csv(pictures) is None
 
 
+@pytest.mark.parametrize("header", ["label,split", "id,label", "label", "id,class,split,y"])
+def test_labels_without_pixels_or_paths_are_refused(header: str, tmp_path: Path) -> None:
+    row = ",".join("1" for _ in header.split(","))
+    (tmp_path / "set.csv").write_text(f"{header}\n{row}\n")
+    with pytest.raises(DataError, match=r"Looked for: a column of paths"):
+        recognise_csv(tmp_path / "set.csv")
+
+
 def test_an_unknown_split_is_told(pictures: Path) -> None:
     (pictures / "set.csv").write_text("path,label,split\npics/1.png,a,train\npics/2.png,b,extra\n")
     with pytest.raises(DataError, match=r"column 'split' has 'extra' in set\.csv#1"):

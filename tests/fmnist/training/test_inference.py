@@ -2,7 +2,7 @@ import torch
 
 from fmnist.config import Problem, TrainConfig
 from fmnist.models import build_model
-from fmnist.models.inference import compute_logits
+from fmnist.training.inference import compute_logits
 
 
 def test_evaluation_leaves_the_mode_as_it_was() -> None:
