@@ -132,6 +132,8 @@ def _reduce(images: Tensor) -> Tensor:
     """To (P, channels, height, width) float32, no side above COMPARED_SIDE."""
     planes = images[:, None] if images.ndim == 3 else images
     height, width = planes.shape[-2:]
+    if max(height, width) <= COMPARED_SIDE:
+        return planes.float()
     size = (min(height, COMPARED_SIDE), min(width, COMPARED_SIDE))
     return F.adaptive_avg_pool2d(planes.float(), size)
 

@@ -25,7 +25,7 @@ from fmnist.data.importing.bar import Bar
 from fmnist.data.importing.item import Fault, Reader
 from fmnist.data.importing.options import ImportOptions
 from fmnist.data.importing.passes import Listing, ReadingPass, fault_of, read_deep, survey
-from fmnist.data.importing.reading import PictureReader, Range
+from fmnist.data.importing.reading import PictureReader, Range, looks_gray
 from fmnist.data.importing.report import REPORT_FILE, Report, print_faults
 from fmnist.data.importing.selection import (
     Selection,
@@ -168,7 +168,7 @@ class Import:
         Raises:
             DataError: there is no room for it.
         """
-        channels = 1 if _looks_gray(listing) else 3
+        channels = 1 if all(looks_gray(item) for item in listing.sample) else 3
         image_bytes = channels * self.options.height * self.options.width
         needed = count * (image_bytes + RECORD_BYTES) + SPARE_BYTES
         begun = _size_of(self.work)
@@ -360,16 +360,6 @@ def _conflicts(selection: Selection, store: Store) -> list[Any]:
             if row in wanted:
                 files[row] = entry.file
     return conflict_lists(found, files)
-
-
-def _looks_gray(listing: Listing) -> bool:
-    """Whether a sample of the pictures is gray, so that a set of this size is planned."""
-    tiny = PictureReader(ImportOptions(height=8, width=8))
-    for item in listing.sample:
-        picture, _ = tiny.read(item)
-        if isinstance(picture, Picture) and not picture.gray:
-            return False
-    return True
 
 
 def _base_name(origin: Origin, options: ImportOptions) -> str:

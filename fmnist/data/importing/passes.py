@@ -179,6 +179,9 @@ class ReadingPass:
     def _take_over(self, item: Item) -> bool:
         """Whether an interrupted import has left this picture in its place."""
         left = self.store.take_over(item)
+        if self.store.given_up is not None:
+            self.earlier.insert(0, EarlierRows(self.store.given_up))
+            self.store.given_up = None
         if left is None:
             return False
         if isinstance(left, Failure):

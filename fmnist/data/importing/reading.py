@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fmnist.data.image_file import MAX_PIXELS, ImageError, check_size, open_image
+from fmnist.data.image_file import MAX_PIXELS, ImageError, check_size, formats, open_image
 from fmnist.data.importing.item import FaultKind, Item, ReadError
 from fmnist.data.importing.options import ImportOptions
 from fmnist.data.importing.store import Failure, Picture, Pixels, digest_of, sums_of
@@ -120,6 +120,18 @@ def image_of(values: NDArray[Any]) -> Image.Image:
         f"pixels of {values.shape} {values.dtype}; they are (height, width) of any number, or "
         "(height, width, 3 or 4) of 8 bits"
     )
+
+
+def looks_gray(item: Item) -> bool:
+    """Whether a picture is gray by the beginning of its file; one that cannot be read counts."""
+    try:
+        content = item.read()
+        if isinstance(content, np.ndarray):
+            return content.ndim == 2 or content.shape[2] == 1
+        with Image.open(io.BytesIO(content), formats=tuple(formats())) as image:
+            return is_gray(image)
+    except Exception:  # on damaged files Pillow raises almost anything; the import tells it
+        return True
 
 
 def _whole_size(content: bytes) -> tuple[int, int]:

@@ -109,17 +109,17 @@ def _leave_out(
 ) -> set[str]:
     """Classes that are left out before the set is split; faults are added to the report."""
     left_out: set[str] = set()
-    small: dict[str, int] = {}
+    small: dict[str, int] = report.facts.setdefault("classes_left_out", {})
     for name, count in counts.items():
-        if min_images is not None and count < min_images:
-            small[name] = count
+        if name in small:
             left_out.add(name)
         elif not count:
             detail = f"none of its {listed[name]:,} files can be read"
             report.add(_too_few(name, detail))
             left_out.add(name)
-    if small:
-        report.facts.setdefault("classes_left_out", {}).update(small)
+        elif min_images is not None and count < min_images:
+            small[name] = count
+            left_out.add(name)
 
     for larger, smaller in _clashes(counts, left_out):
         detail = f"it differs from {larger!r} in case or in the form of its characters alone"

@@ -205,6 +205,8 @@ class Store:
         self.folder = folder
         self.max_pixels = max_pixels
         self.rows = 0
+        self.given_up: Path | None = None
+        """Where the rest of an interrupted import lies now, if the listing was another."""
         self._pending: list[str] = []
         self._left: BinaryIO | None = None
         self._left_offset = 0
@@ -358,6 +360,7 @@ class Store:
         self._left = None
         aside = self.folder.with_name(f"{self.folder.name}.before-{len(self.earlier())}")
         self.folder.replace(aside)
+        self.given_up = aside
         self.folder.mkdir()
         _copy_start(aside / PIXELS, self.folder / PIXELS, self._layout.start_of(self.rows))
         _copy_start(aside / FILES_FILE, self.folder / FILES_FILE, self._left_offset)

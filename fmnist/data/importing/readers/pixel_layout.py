@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,7 @@ def find_columns(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Layou
     return _without_names(columns, rows, header=True) if not before + after else None
 
 
-def find_values(layout: Layout, sample: NDArray[np.float64]) -> Layout | None:
+def find_values(layout: Layout, sample: NDArray[Any]) -> Layout | None:
     """Complete a layout by the pixels (S, pixels) of some rows; None if these are no images."""
     shape = shape_of(sample.shape[1])
     if shape is None:
@@ -136,7 +137,7 @@ def _mean_distance(pairs: Sequence[tuple[str, str]]) -> float:
     return float(np.mean(distances)) if distances else 0.0
 
 
-def _is_planar(sample: NDArray[np.float64], side: int) -> bool:
+def _is_planar(sample: NDArray[Any], side: int) -> bool:
     """Whether pixels resemble their neighbours more if the colours stand one after another."""
     interleaved = sample.reshape(-1, side, side, 3)
     planar = sample.reshape(-1, 3, side, side)

@@ -221,6 +221,7 @@ def start_waiting(folder: Path, gate: Path, cache: Path) -> subprocess.Popen[str
     assert process.stdout.readline() == "waiting\n"
     # Those before it are written meanwhile.
     while len(list(records_of(cache))) < 40:
+        assert process.poll() is None
         time.sleep(0.02)
     return process
 
