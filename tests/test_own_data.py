@@ -35,7 +35,7 @@ def test_gray_letters_of_26_classes_in_mnists_format(
 
     info = load_info(data)
     test = load_test(data, info)
-    Image.fromarray(test.images[0].numpy()).save(tmp_path / "letter.png")
+    Image.fromarray(test.images[:1][0].numpy()).save(tmp_path / "letter.png")
     answer = call("export.predict", tmp_path / "letter.png").output.split(": ")[1]
     assert "%" in answer
     assert answer.split(" ")[0] in info.classes

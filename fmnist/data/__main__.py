@@ -30,11 +30,12 @@ class DataOptions:
 
 
 def main(options: DataOptions) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    folder = find_data(options.source)
+
     # Here: PyTorch takes seconds to import, and --help does without.
     from fmnist.data.dataset import load_info, load_test, load_train
 
-    console = Console(highlight=False, soft_wrap=True)
-    folder = find_data(options.source)
     info = load_info(folder)
     train = load_train(folder, info)
     test = load_test(folder, info)

@@ -112,9 +112,11 @@ def find_files(folder: Path) -> dict[str, Path]:
     sets = _find_sets(folder) or _find_named_set(folder)
     if len(sets) > 1:
         names = sorted(sets)
+        # MNIST's own file names name no set.
+        example = next(name for name in names if name)
         raise DataError(
             f"data={str(folder)!r}: it holds {len(sets)} sets ({', '.join(names)}); "
-            f"name one: {str(folder / names[0])!r}"
+            f"name one: {str(folder / example)!r}"
         )
     files = next(iter(sets.values()), {})
     missing: list[str] = []

@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -144,32 +143,15 @@ def assign_folds(labels: Groups, groups: Groups, folds: int) -> Groups:
 def contradicted(labels: Groups, probabilities: Probabilities) -> Groups:
     """Find the images whose label the predictions contradict, the most suspect first.
 
-    By cleanlab where the extra `audit` is installed, or else by its rule in our own lines.
+    A class is likely for an image whose probability of it is at least the mean of those that are
+    labelled with it. A label is suspect where the likeliest of the likely classes is another one.
+
+    Own code beside cleanlab, whose find_label_issues (filter_by="confident_learning") names the
+    same images: these lines spare pandas. A test holds the two equal.
 
     Args:
         labels: (N,)
         probabilities: (N, classes), of networks that were not trained on these images.
-    """
-    if find_spec("cleanlab") is None:
-        return confident_learning(labels, probabilities)
-
-    # Here: cleanlab, an extra, brings pandas, which takes a second to import.
-    from cleanlab.filter import find_label_issues
-
-    return find_label_issues(
-        labels,
-        probabilities,
-        return_indices_ranked_by="self_confidence",
-        filter_by="confident_learning",
-        n_jobs=1,
-    )
-
-
-def confident_learning(labels: Groups, probabilities: Probabilities) -> Groups:
-    """Find suspects as `contradicted` does, without cleanlab.
-
-    A class is likely for an image whose probability of it is at least the mean of those that are
-    labelled with it. A label is suspect where the likeliest of the likely classes is another one.
     """
     images, classes = probabilities.shape
     own = probabilities[np.arange(images), labels]

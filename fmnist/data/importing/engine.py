@@ -20,12 +20,13 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 
-from fmnist.data.formats import FILES_FILE, SUMMARY_FILE, is_imported
+from fmnist.data.formats import SUMMARY_FILE, is_imported
 from fmnist.data.importing.bar import Bar
 from fmnist.data.importing.item import Fault, Reader
 from fmnist.data.importing.options import ImportOptions
 from fmnist.data.importing.passes import Listing, ReadingPass, fault_of, read_deep, survey
 from fmnist.data.importing.reading import PictureReader, Range, looks_gray
+from fmnist.data.importing.records import Failure, Picture
 from fmnist.data.importing.report import REPORT_FILE, Report, print_faults
 from fmnist.data.importing.selection import (
     Selection,
@@ -34,7 +35,7 @@ from fmnist.data.importing.selection import (
     describe,
     select,
 )
-from fmnist.data.importing.store import EarlierRows, Failure, Picture, Store
+from fmnist.data.importing.store import EarlierRows, Store, has_rows
 from fmnist.data.importing.table import Table, read_table
 from fmnist.data.importing.writing import write_set
 from fmnist.errors import DataError
@@ -193,7 +194,7 @@ class Import:
         if newest is not None:
             folders.append(newest)
 
-        return [EarlierRows(folder) for folder in folders if (folder / FILES_FILE).exists()]
+        return [EarlierRows(folder) for folder in folders if has_rows(folder)]
 
     def _read(
         self,
@@ -265,21 +266,11 @@ class Import:
         order = self.reader.class_order()
         selection = select(table, order, listed, self.options.min_images, report)
         if len(selection.classes) >= 2:
-            describe(selection, table, report)
+            describe(selection, report)
         if table.deep and pixel_range is not None:
-            low, high = pixel_range
-            report.notes.append(
-                f"{len(table.deep):,} pictures have more than 8 bits: they are scaled from "
-                f"{low:g} to {high:g}, the range of the set, to 0 to 255"
-            )
+            report.notes.append(_scale_note(len(table.deep), pixel_range))
         report.facts["conflicts"] = _conflicts(selection, store)
-        faults = dict(report.faults.counts)
-        print_faults(faults, report.faults.first, self.console)
-        for note in report.notes:
-            self._say(escape(note))
-
-        if faults and not self.options.skip_bad:
-            raise self._refusal(faults, report.write(self.work))
+        self._tell(report)
         self._check_classes(selection, report)
         target = self._target(reading.listing, self.options)
         summary = {
@@ -291,6 +282,19 @@ class Import:
         }
         write_set(target, store, table, selection, report, summary)
         return target
+
+    def _tell(self, report: Report) -> None:
+        """Print what was found.
+
+        Raises:
+            DataError: there are faults, and they are not to be skipped.
+        """
+        faults = dict(report.faults.counts)
+        print_faults(faults, report.faults.first, self.console)
+        for note in report.notes:
+            self._say(escape(note))
+        if faults and not self.options.skip_bad:
+            raise self._refusal(faults, report.write(self.work))
 
     def _check_classes(self, selection: Selection, report: Report) -> None:
         found = len(selection.classes)
@@ -329,6 +333,14 @@ def import_pictures(origin: Origin, options: ImportOptions, cache: Path) -> Path
             room.
     """
     return Import(origin, options, cache).run()
+
+
+def _scale_note(count: int, pixel_range: Range) -> str:
+    low, high = pixel_range
+    return (
+        f"{count:,} pictures have more than 8 bits: {low:g} to {high:g}, the range of the set, is "
+        "scaled to 0 to 255"
+    )
 
 
 def _put_deep(

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from fmnist.data.importing.bar import Bar
 from fmnist.data.importing.item import Entry, Fault, Item, LeftOut, Reader
 from fmnist.data.importing.reading import PictureReader, Range
+from fmnist.data.importing.records import Failure, Picture, Pixels
 from fmnist.data.importing.report import Report
-from fmnist.data.importing.store import EarlierRows, Failure, Picture, Pixels, Store
+from fmnist.data.importing.store import EarlierRows, Store
 from fmnist.data.importing.words import is_text
 
 AT_ONCE = 8

@@ -11,7 +11,7 @@ from PIL import Image
 from fmnist.data.image_file import MAX_PIXELS, ImageError, check_size, formats, open_image
 from fmnist.data.importing.item import FaultKind, Item, ReadError
 from fmnist.data.importing.options import ImportOptions
-from fmnist.data.importing.store import Failure, Picture, Pixels, digest_of, sums_of
+from fmnist.data.importing.records import Failure, Picture, Pixels, digest_of, sums_of
 from fmnist.data.picture import deep_range, is_gray, to_pixels
 
 Range = tuple[float, float]

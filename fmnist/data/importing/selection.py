@@ -150,7 +150,7 @@ def _plain(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def describe(selection: Selection, table: Table, report: Report) -> None:
+def describe(selection: Selection, report: Report) -> None:
     """Add to the report what the user should know of the set."""
     train = selection.class_counts(TRAIN)
     report.facts["splits"] = {

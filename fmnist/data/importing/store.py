@@ -5,106 +5,35 @@ digest. Rows of an earlier import of the same source are copied instead of read.
 """
 
 import dataclasses
-import hashlib
-import json
 import os
 import shutil
 import struct
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fmnist.data.formats import FILES_FILE
 from fmnist.data.idx import IdxWriter
-from fmnist.data.importing.item import FaultKind, Item, SplitName
-
-Pixels = NDArray[np.uint8]
+from fmnist.data.importing.item import Item
+from fmnist.data.importing.records import (
+    Failure,
+    Picture,
+    Pixels,
+    encode,
+    is_whole,
+    parse,
+    parse_or_none,
+)
 
 PIXELS = "pixels"
 """The file of rows while the import is under way."""
 FINAL = "final"
 """The set grows in this folder below the import's; then the folder is renamed."""
 COPIED_AT_ONCE = 2**24
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture that was read: a row of pixels."""
-
-    file: str
-    label: str
-    split: SplitName | None
-    stamp: str
-    width: int
-    height: int
-    """Of the original."""
-    gray: bool
-    digest: str
-    """Of the fitted pixels; "" where they are not fitted yet."""
-    sums: list[list[int]]
-    """(channels, 2): the sum of the fitted pixels, and of their squares."""
-    deep: list[float] | None = None
-    """Smallest and largest value of a picture of more than 8 bits."""
-    fitted: list[float] | None = None
-    """What such a picture was scaled from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A picture that could not be read."""
-
-    file: str
-    label: str
-    split: SplitName | None
-    stamp: str
-    fault: FaultKind
-    detail: str
-    max_pixels: int | None = None
-    """What was allowed."""
-
-
-def digest_of(pixels: Pixels) -> str:
-    """A digest of fitted pixels; the same for a gray picture and for its copy in colour."""
-    if pixels.ndim == 3 and is_gray_row(pixels):
-        pixels = pixels[0]
-    # Half of SHA-256, which processors compute in hardware.
-    return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()[:32]
-
-
-def is_gray_row(pixels: Pixels) -> bool:
-    """Whether all channels of (3, H, W) pixels are equal."""
-    # Most colour pictures differ in their first row of pixels already.
-    first = pixels[:, 0]
-    if not ((first[0] == first[1]).all() and (first[0] == first[2]).all()):
-        return False
-    return bool((pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all())
-
-
-def sums_of(pixels: Pixels) -> list[list[int]]:
-    """Sum of the pixels of each channel, and of their squares; exact."""
-    planes = pixels.reshape(1 if pixels.ndim == 2 else 3, -1).astype(np.float64)
-    squares = np.einsum("cp,cp->c", planes, planes)
-    return [[int(one), int(other)] for one, other in zip(planes.sum(1), squares, strict=True)]
-
-
-def parse(line: str | bytes) -> Picture | Failure:
-    """Read a line that `encode` wrote. Raises ValueError or TypeError if it was cut short."""
-    values: dict[str, Any] = json.loads(line)
-    if "fault" in values:
-        return Failure(**values)
-    return Picture(**values)
-
-
-def encode(entry: Picture | Failure) -> str:
-    # Not dataclasses.asdict, which copies deeply and takes ten times as long.
-    values = {name: getattr(entry, name) for name in entry.__slots__}
-    return json.dumps(values) + "\n"
 
 
 class RowFile:
@@ -131,6 +60,12 @@ class RowFile:
         return np.frombuffer(content, np.uint8).reshape(self.shape)
 
 
+def has_rows(folder: Path) -> bool:
+    """Whether a folder holds the rows of an import, and what speaks of them."""
+    pixels = (folder / PIXELS).exists() or any(folder.glob("images-idx*"))
+    return pixels and (folder / FILES_FILE).exists()
+
+
 class EarlierRows:
     """The rows of an import that has ended: whole, or given up."""
 
@@ -146,7 +81,7 @@ class EarlierRows:
         keys, offsets = array("q"), array("q")
         offset = 0
         for line in self._records:
-            entry = _parse_or_none(line)
+            entry = parse_or_none(line)
             if isinstance(entry, Picture):
                 keys.append(hash((entry.file, entry.stamp)))
                 offsets.append(offset)
@@ -164,7 +99,7 @@ class EarlierRows:
             return None
         row = int(self._order[place])
         self._records.seek(self._offsets[row])
-        entry = _parse_or_none(self._records.readline())
+        entry = parse_or_none(self._records.readline())
         if not isinstance(entry, Picture) or (entry.file, entry.stamp) != (item.name, item.stamp):
             return None
 
@@ -178,18 +113,6 @@ class EarlierRows:
     def close(self) -> None:
         self._pixels.close()
         self._records.close()
-
-
-def is_whole(picture: Picture, pixels: Pixels) -> bool:
-    """Whether the pixels are those that the record speaks of: a power cut may lose some."""
-    return not picture.digest or digest_of(pixels) == picture.digest
-
-
-def _parse_or_none(line: bytes) -> Picture | Failure | None:
-    try:
-        return parse(line)
-    except (ValueError, TypeError):
-        return None
 
 
 class Store:
@@ -237,7 +160,7 @@ class Store:
         if self._left is None:
             return None
         line = self._left.readline()
-        entry = _parse_or_none(line)
+        entry = parse_or_none(line)
         if entry is None:
             self._cut()
             return None

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist.data.formats import SPLITS
+from fmnist.data.importing.records import Picture
 from fmnist.data.importing.splitting import UNDECIDED, Numbers, draw_number
-from fmnist.data.importing.store import Picture, Store
+from fmnist.data.importing.store import Store
 
 DIGEST_BYTES = 16
 

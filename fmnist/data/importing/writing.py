@@ -9,9 +9,10 @@ import numpy as np
 
 from fmnist.data.formats import FILES_FILE, IMPORTED_NAME, SUMMARY_FILE, SUMS_FILE
 from fmnist.data.idx import IdxWriter, label_type, write_idx
+from fmnist.data.importing.records import Picture, encode
 from fmnist.data.importing.report import Report
 from fmnist.data.importing.selection import Selection
-from fmnist.data.importing.store import FINAL, Picture, Store, encode
+from fmnist.data.importing.store import FINAL, Store
 from fmnist.data.importing.table import Table
 from fmnist.runs.files import write_atomic, write_json
 
@@ -41,6 +42,8 @@ def write_set(
     # Last: its presence says that the set is whole.
     write_json(final / SUMMARY_FILE, summary)
     report.close()
+    # A set that was there before is the same, or lacks its summary.
+    shutil.rmtree(target, ignore_errors=True)
     final.replace(target)
     store.remove()
 

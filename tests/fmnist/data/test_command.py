@@ -15,6 +15,7 @@ from fmnist.data.idx import write_idx
 from fmnist.data.sources import Source
 from tests.conftest import ROOT, Outcome, write_split
 from tests.fmnist.data.files import write_small_set
+from tests.fmnist.data.importing.folders import draw
 
 
 def test_the_description_in_words(
@@ -46,6 +47,40 @@ def test_the_description_of_colour(tmp_path: Path, capsys: pytest.CaptureFixture
     mean = ", ".join(f"{value:.2f}" for value in pixel_statistics(images)[0].flatten())
     expected = f"30 training and 30 test images, 8×8 colour; pixel mean {mean}, deviation "
     assert expected in capsys.readouterr().out
+
+
+def test_the_description_of_an_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for seed, part in enumerate(("train", "val", "test")):
+        draw(tmp_path / "set" / part / "[b]old\n", 40, seed=seed)
+        draw(tmp_path / "set" / part / "rare", 4, seed=seed + 10)
+    copy = (tmp_path / "set/train/rare/001.png").read_bytes()
+    (tmp_path / "set/test/rare/copy.png").write_bytes(copy)
+    (tmp_path / "set/test/rare/bad.png").touch()
+    source = Source(data=str(tmp_path / "set"), image_size="12x16", skip_bad=True)
+    main(DataOptions(source=source))
+
+    shown = capsys.readouterr().out
+    assert "88 training (44 of them its own validation images) and 45 test images" in shown
+    assert "12×16 gray" in shown
+    assert "1 of 45 test images are copies of training images" in shown
+    assert "'[b]old\\n' has 40 training images, 'rare' 4 (10 : 1)" in shown
+    assert "imported without 1 faults (1 empty)" in shown
+    assert "    0  '[b]old\\n'             80       40" in shown
+
+
+def test_of_many_classes_the_first_and_the_last_are_listed(
+    tmp_path: Path, train: Split, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_small_set(tmp_path, train, classes=36)
+    main(DataOptions(source=Source(data=str(tmp_path))))
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert len(lines) == 26
+    assert lines[19].split() == ["19", "19", "1", "1"]
+    assert lines[20] == "  … 11 more of 36 classes"
+    assert lines[21].split() == ["31", "31", "1", "1"]
 
 
 def test_command_describes(call: Callable[..., Outcome]) -> None:

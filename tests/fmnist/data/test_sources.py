@@ -12,7 +12,7 @@ from PIL import Image
 from fmnist.data import sources
 from fmnist.data.dataset import Split, load_info
 from fmnist.data.formats import SHA256
-from fmnist.data.sources import Source, cache_folder, find_data
+from fmnist.data.sources import Source, cache_folder, find_data, parse_size
 from fmnist.errors import DataError, InputError
 from tests.fmnist.data.files import flip_a_bit, write_small_set
 
@@ -56,18 +56,40 @@ def test_the_cache_is_where_caches_are(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert cache_folder() == Path("/cache/fmnist")
 
 
-def test_two_sources_are_one_too_many() -> None:
-    with pytest.raises(InputError, match=r"^--data and --from-folder: give one of them$"):
-        find_data(Source(data="a", from_folder="b"))
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("28", (28, 28)), ("64", (64, 64)), ("96x128", (96, 128)), (" 96 × 128 ", (96, 128))],
+)
+def test_sizes_are_height_by_width(text: str, size: tuple[int, int]) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "7", "64x", "x64", "64x64x3", "-64", "6.5", "99999", "ten"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"^image_size=.*height by width, as 96x128"):
+        Source(image_size=text)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("fit", "zoom"), ("pad_colour", "red"), ("min_images_per_class", 0), ("max_pixels", 0)],
+)
+def test_other_values_are_refused(field: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"^{field}="):
+        Source(**{field: value})  # pyright: ignore[reportArgumentType]
 
 
 def test_two_sets_in_a_folder_and_none(tmp_path: Path, train: Split) -> None:
     with pytest.raises(DataError) as raised:
         find_data(Source(data=str(tmp_path)))
+    assert str(raised.value).endswith("There: an empty folder")
+
+    (tmp_path / "t10k-labels-idx1-ubyte").touch()
+    with pytest.raises(DataError) as raised:
+        find_data(Source(data=str(tmp_path)))
     assert str(raised.value) == (
         f"data={str(tmp_path)!r}: it lacks train-images-idx3-ubyte, train-labels-idx1-ubyte, "
-        "t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (plain or .gz); "
-        "name the folder that holds them"
+        "t10k-images-idx3-ubyte (plain or .gz); name the folder that holds them"
     )
 
     write_small_set(tmp_path, train)
@@ -75,28 +97,33 @@ def test_two_sets_in_a_folder_and_none(tmp_path: Path, train: Split) -> None:
     with pytest.raises(DataError) as raised:
         find_data(Source(data=str(tmp_path)))
     assert str(raised.value) == (
-        f"data={str(tmp_path)!r}: it holds 2 sets (, other_); put one in a folder of its own"
+        f"data={str(tmp_path)!r}: it holds 2 sets (, other); name one: {str(tmp_path / 'other')!r}"
     )
 
 
-def test_a_folder_of_images_is_imported_at_the_size_asked_for(
+def test_pictures_are_imported_at_the_size_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("a", "b"):
         (tmp_path / "set" / name).mkdir(parents=True)
         for number in range(6):
-            pixels = np.random.default_rng(number).integers(0, 256, (9, 9), np.uint8)
+            seed = [number, ord(name)]
+            pixels = np.random.default_rng(seed).integers(0, 256, (9, 9), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "set" / name / f"{number}.png")
 
-    folder = find_data(Source(from_folder=str(tmp_path / "set"), image_size=12))
-    assert folder.is_relative_to(tmp_path / "cache/fmnist/folders")
+    folder = find_data(Source(data=str(tmp_path / "set"), image_size="12x16"))
+    assert folder.is_relative_to(tmp_path / "cache/fmnist/imported")
     info = load_info(folder)
-    assert (info.name, info.image_size, info.channels) == ("set", 12, 1)
+    assert (info.name, info.image_size, info.channels) == ("set", (12, 16), 1)
 
-    # A run's own size is taken, whatever the flag says.
-    again = find_data(Source(from_folder=str(tmp_path / "set")), info)
+    # A checkpoint's own size is taken, whatever the flag says.
+    again = find_data(Source(data=str(tmp_path / "set")), info)
     assert again == folder
+    # An imported set may be named itself.
+    assert find_data(Source(data=str(folder))) == folder
+    monkeypatch.setenv("FMNIST_DATA", str(tmp_path / "set"))
+    assert find_data(Source(image_size="12x16")) == folder
 
 
 Download = Callable[[Path, list[str]], None]

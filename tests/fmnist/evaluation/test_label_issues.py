@@ -17,7 +17,6 @@ from fmnist.errors import InputError
 from fmnist.evaluation.label_issues import (
     Groups,
     assign_folds,
-    confident_learning,
     contradicted,
     find_suspects,
     out_of_fold,
@@ -140,7 +139,7 @@ def noisy() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_confident_learning_finds_wrong_labels() -> None:
     labels, probabilities, wrong = noisy()
-    found = confident_learning(labels, probabilities)
+    found = contradicted(labels, probabilities)
     assert wrong[found].mean() > 0.9
     assert np.isin(np.flatnonzero(wrong), found).mean() > 0.8
     own = probabilities[found, labels[found]]
@@ -149,12 +148,17 @@ def test_confident_learning_finds_wrong_labels() -> None:
 
 def test_a_class_without_images_is_never_likely() -> None:
     probabilities = np.array([[0.1, 0.2, 0.7], [0.2, 0.1, 0.7], [0.6, 0.1, 0.3]], np.float32)
-    assert confident_learning(np.array([0, 0, 0]), probabilities).tolist() == []
+    assert contradicted(np.array([0, 0, 0]), probabilities).tolist() == []
 
 
 def test_cleanlab_finds_the_same() -> None:
-    pytest.importorskip("cleanlab", reason="the extra audit is not installed")
+    cleanlab = pytest.importorskip("cleanlab.filter", reason="cleanlab is not installed")
     labels, probabilities, _ = noisy()
-    assert set(contradicted(labels, probabilities)) == set(
-        confident_learning(labels, probabilities)
+    expected = cleanlab.find_label_issues(
+        labels,
+        probabilities,
+        return_indices_ranked_by="self_confidence",
+        filter_by="confident_learning",
+        n_jobs=1,
     )
+    assert contradicted(labels, probabilities).tolist() == expected.tolist()

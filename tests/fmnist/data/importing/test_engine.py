@@ -310,3 +310,13 @@ def test_one_class_is_none(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 classes with enough pictures .*two or more"):
         open_set(tmp_path / "set")
     assert not list(tmp_path.rglob("dataset.json"))
+
+
+def test_a_set_that_lost_a_file_is_imported_again(tmp_path: Path) -> None:
+    draw_classes(tmp_path / "set", "ab", 8)
+    first = open_set(tmp_path / "set")
+    content = first.all_bytes
+    (first.folder / "dataset.json").unlink()
+    again = open_set(tmp_path / "set")
+    assert again.folder == first.folder
+    assert again.all_bytes == content
