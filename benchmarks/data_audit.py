@@ -2,7 +2,7 @@
 long it takes.
 
 Finds what is there without training; with --labels also what networks say of the labels, from the
-folds that `python -m fmnist.audit --labels` has trained, or trains them. With --folder a folder of
+folds that `python -m fmnist.audit` has trained, or trains them. With --folder a folder of
 pictures is audited too. Where cleanvision is installed, it is run on the same images. Writes
 docs/results/audit (.json and .md) and docs/images/audit.png.
 """
@@ -259,7 +259,7 @@ def write_page(rows: Rows) -> None:
     timed = rows_of(rows, "time")
     page.text(
         f"`{COMMAND} --labels --folder FOLDER` on {machine_text(timed[0])}. The audit itself is "
-        "`python -m fmnist.audit --labels`; it leaves a page with the pictures."
+        "`python -m fmnist.audit`; it leaves a page with the pictures."
     )
     for each in timed:
         name = each["name"]

@@ -232,8 +232,8 @@ def chain(count: int, data: Path, options: Options) -> Row:
 def write_page(rows: list[Row]) -> None:
     page = Page("Many classes")
     page.text(
-        """`python -m benchmarks.many_classes`: characters of the fonts installed, one image for each
-        character and font; test images are of font families that no training image is of. 62
+        """`python -m benchmarks.many_classes`: characters of the fonts installed, one image for
+        each character and font; test images are of font families that no training image is of. 62
         classes are EMNIST's letters and digits, in torchvision's layout; the others are Chinese
         characters, in Keras's. Seconds are of whole commands."""
     )

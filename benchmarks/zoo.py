@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
-from benchmarks.images import info, split_data, test_images
+from benchmarks.images import info, split_data, test_images, train_images
 from benchmarks.results import CONSOLE, IMAGES, Page, Row, Rows, machine, percents, versions_text
 from export.bundle.integrity import VerificationError, check_bundle
 from export.bundle.layout import MODEL, variant_file
@@ -188,14 +188,15 @@ def verify_bundle(
     """Write and verify a bundle. Where an int8 graph fails, it goes, as a user would export again
     without it. Raises VerificationError if the float32 graph fails."""
     write_bundle(folder, bundled, variants)
+    members, seen = bundled.members, train_images()
     try:
-        found = verify(folder, check_bundle(folder, "cpu"), bundled.members, test, "cpu")
+        found = verify(folder, check_bundle(folder, "cpu"), members, seen, test, "cpu")
     except VerificationError as error:
         if not variants[0].model:
             raise
         variants = [dataclasses.replace(variants[0], model=None, why=first_line(error))]
         write_bundle(folder, bundled, variants)
-        found = verify(folder, check_bundle(folder, "cpu"), bundled.members, test, "cpu")
+        found = verify(folder, check_bundle(folder, "cpu"), members, seen, test, "cpu")
 
     return found, variants
 

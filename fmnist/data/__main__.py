@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 from rich.markup import escape
 
-from fmnist.cli import Topics, command
+from fmnist.cli import Flag, Topics, command
 from fmnist.data.info import DataInfo
 from fmnist.data.sources import NOT_NAMED, Source, find_data
 
@@ -26,6 +26,10 @@ class DataOptions:
     Example: python -m fmnist.data --data my-photos --image-size 64
     """
 
+    audit: Annotated[bool, Flag] = False
+    """Look for copies, near copies and conflicting labels, within and across the splits, and for
+    blank, blurred and odd images. Leaves a page with the pictures and a JSON with the file names in
+    runs/audit-NAME. (python -m fmnist.audit also judges the labels, by training networks.)"""
     source: Annotated[Source, Topics()] = NOT_NAMED
 
 
@@ -46,6 +50,12 @@ def main(options: DataOptions) -> None:
         console.print(escape(line))
     for line in _class_lines(info, train, test):
         console.print(escape(line))
+
+    if options.audit:
+        # Here: as above.
+        from fmnist.data.audit.report import audit, audit_folder
+
+        audit(folder, info, audit_folder(info.name), console=console)
 
 
 def _describe(info: DataInfo, train: "Split", test: "Split") -> str:

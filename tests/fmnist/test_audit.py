@@ -1,24 +1,25 @@
-"""`python -m fmnist.audit`: the command, its flags and what it leaves."""
+"""`python -m fmnist.data --audit` and `python -m fmnist.audit`: what they say and leave."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from fmnist.audit import file_name
+from fmnist.data.audit.report import audit_folder
 from fmnist.data.dataset import Split
-from tests.conftest import CommandLine, Outcome, write_split
+from tests.conftest import CommandLine, write_split
 
 
 def test_it_says_what_it_found_and_where(command: CommandLine, tmp_path: Path) -> None:
-    done = command("fmnist.audit", "--out", "found")
+    done = command("fmnist.data", "--audit")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].endswith(": 3,500 images audited")
-    assert lines[-1] == "saved in found/audit.html and found/audit.json"
-    found = json.loads((tmp_path / "found/audit.json").read_text())
+    assert any(line.endswith(": 3,500 images audited") for line in lines)
+    [folder] = (tmp_path / "runs").glob("audit-*")
+    place = folder.relative_to(tmp_path)
+    assert lines[-1] == f"saved in {place}/audit.html and {place}/audit.json"
+    found = json.loads((folder / "audit.json").read_text())
     assert found["images"] == 3500
     assert found["suspected_labels"] is None
     assert [row["class"] for row in found["classes"]][:2] == ["T-shirt/top", "Trouser"]
@@ -46,7 +47,7 @@ def test_it_judges_labels_by_the_config_of_a_run(
         50,
     )
     assert trained.returncode == 0, trained.stderr
-    words = ("--labels", "--run", "first", "--folds", 2, "--out", "found")
+    words = ("--run", "first", "--folds", 2, "--out", "found")
     done = command("fmnist.audit", *words)
     assert done.returncode == 0, done.stderr
     assert "fold 2 of 2: 100 images" in done.stdout
@@ -54,12 +55,6 @@ def test_it_judges_labels_by_the_config_of_a_run(
     assert found["name"] == "few"
     # Labels at random, and a network that has learned nothing: whatever is named, it is a list.
     assert isinstance(found["suspected_labels"], list)
-
-
-def test_flags_of_a_training_need_labels(call: Callable[..., Outcome]) -> None:
-    refused = call("fmnist.audit", "--epochs", 3)
-    assert refused.code == 2
-    assert "add --labels" in refused.output
 
 
 @pytest.mark.parametrize(
@@ -71,5 +66,5 @@ def test_flags_of_a_training_need_labels(call: Callable[..., Outcome]) -> None:
         ("x" * 300, "x" * 100),
     ],
 )
-def test_file_names_are_plain(name: str, expected: str) -> None:
-    assert file_name(name) == expected
+def test_names_of_folders_are_plain(name: str, expected: str) -> None:
+    assert audit_folder(name) == Path("runs") / f"audit-{expected}"

@@ -1,5 +1,6 @@
 """Audit a data set, and leave what was found as audit.json and audit.html."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from fmnist.data.audit.findings import AuditReport, Copies
 from fmnist.data.audit.page import write_page
 from fmnist.data.info import DataInfo
 from fmnist.runs.files import write_json
+from fmnist.runs.run_folder import RUNS
 
 JSON_FILE, PAGE_FILE = "audit.json", "audit.html"
 
@@ -43,6 +45,12 @@ def audit(
         console.print(line, markup=False)
     console.print(f"saved in {out / PAGE_FILE} and {out / JSON_FILE}", markup=False)
     return report
+
+
+def audit_folder(name: str) -> Path:
+    """Where the audit of a set is left: of "Fashion-MNIST" in runs/audit-fashion-mnist."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:100]
+    return RUNS / f"audit-{plain or 'set'}"
 
 
 def summary(report: AuditReport) -> list[str]:

@@ -32,4 +32,5 @@ def import_named(named: str, options: ImportOptions, cache: Path) -> Path:
         return found
 
     real = path.resolve()
-    return import_pictures(Origin(found, real.name, argument, str(real)), options, cache)
+    name = real.stem if real.is_file() else real.name
+    return import_pictures(Origin(found, name, argument, str(real)), options, cache)
