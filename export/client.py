@@ -7,6 +7,7 @@ manifest.json; it checks the model's SHA-256 before it runs it.
 import argparse
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -347,6 +348,10 @@ def run(bundle: Path, parser: argparse.ArgumentParser, options: argparse.Namespa
     except (ClientError, ImageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # client.py … | head: the reader has enough, and Python would fail again as it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 2 if failed else 0
 
 

@@ -43,12 +43,12 @@ class DataInfo:
         Raises:
             InputError: a key is unknown, or a value is of another type.
         """
-        check_fields("data", saved, cls)
         values = dict(saved)
         # Checkpoints of square images had one number.
         size = values.get("image_size")
         if isinstance(size, int):
             values["image_size"] = (size, size)
+        check_fields("data", values, cls)
         for key in ("classes", "label_values", "image_size", "pixel_range"):
             if values.get(key) is not None:
                 values[key] = tuple(values[key])
