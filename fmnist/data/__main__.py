@@ -1,5 +1,6 @@
 """`python -m fmnist.data`: fetch or import, verify and describe the data."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ class DataOptions:
 
 def main(options: DataOptions) -> None:
     console = Console(highlight=False, soft_wrap=True)
+    started = time.time()
     folder = find_data(options.source)
 
     # Here: PyTorch takes seconds to import, and --help does without.
@@ -46,7 +48,7 @@ def main(options: DataOptions) -> None:
 
     console.print(f"[bold]{escape(info.name)}[/] in {escape(str(folder))}")
     console.print(_describe(info, train, test))
-    for line in _notes(folder):
+    for line in _notes(folder, started):
         console.print(escape(line))
     for line in _class_lines(info, train, test):
         console.print(escape(line))
@@ -78,13 +80,15 @@ def _describe(info: DataInfo, train: "Split", test: "Split") -> str:
     )
 
 
-def _notes(folder: Path) -> list[str]:
-    """What the import has found, where the set was imported."""
+def _notes(folder: Path, started: float) -> list[str]:
+    """What an earlier import has found; one since `started` has just said it."""
     # Here: NumPy, which --help does without.
     from fmnist.data.importing.report import REPORT_FILE, read_notes
 
     report = folder / REPORT_FILE
-    return read_notes(report) if report.exists() else []
+    if not report.exists() or report.stat().st_mtime >= started:
+        return []
+    return read_notes(report)
 
 
 def _class_lines(info: DataInfo, train: "Split", test: "Split") -> Iterator[str]:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 
+from fmnist.cli import plural
 from fmnist.data.formats import SUMMARY_FILE, is_imported
 from fmnist.data.importing.bar import Bar
 from fmnist.data.importing.item import Fault, Reader
@@ -311,7 +312,7 @@ class Import:
         total = sum(counts.values())
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
         return DataError(
-            f"{self.origin.where}: {total:,} faults ({kinds}), all of them in {report}: mend them, "
+            f"{self.origin.where}: {plural(total, 'fault')} ({kinds}), all of them in {report}: mend them, "
             "or go on without them: --skip-bad"
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from fmnist.cli import plural
 from fmnist.data.importing.item import Fault, LeftOut
 from fmnist.data.importing.words import first_of, shown
 from fmnist.runs.files import read_json
@@ -187,5 +188,6 @@ def read_notes(report: Path) -> list[str]:
     faults: dict[str, int] = saved["fault_counts"]
     if faults:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in faults.items())
-        notes.append(f"imported without {sum(faults.values()):,} faults ({kinds}): see {report}")
+        total = plural(sum(faults.values()), "fault")
+        notes.append(f"imported without {total} ({kinds}): see {report}")
     return notes

@@ -60,14 +60,20 @@ def test_the_description_of_an_import(
     (tmp_path / "set/test/rare/copy.png").write_bytes(copy)
     (tmp_path / "set/test/rare/bad.png").touch()
     source = Source(data=str(tmp_path / "set"), image_size="12x16", skip_bad=True)
+    note = "1 of 45 test images are copies of training images"
     main(DataOptions(source=source))
+    first = capsys.readouterr()
+    # The import has just said it, and the description does not repeat it.
+    assert note in first.err
+    assert note not in first.out
 
+    main(DataOptions(source=source))
     shown = capsys.readouterr().out
     assert "88 training (44 of them its own validation images) and 45 test images" in shown
     assert "12×16 gray" in shown
-    assert "1 of 45 test images are copies of training images" in shown
+    assert note in shown
     assert "'[b]old\\n' has 40 training images, 'rare' 4 (10 : 1)" in shown
-    assert "imported without 1 faults (1 empty)" in shown
+    assert "imported without 1 fault (1 empty)" in shown
     assert "    0  '[b]old\\n'             80       40" in shown
 
 
