@@ -99,20 +99,19 @@ class Images:
 
     def __init__(self, source: Tensor | PixelFile, rows: Tensor | None = None) -> None:
         self.source = source
-        self._rows = rows
+        self.whole = rows is None
+        """All rows of the source, in their order."""
+        count = len(source.pixels if isinstance(source, PixelFile) else source)
+        self.rows = torch.arange(count) if rows is None else rows
+        """(N,) int64, the row of each image."""
 
     @property
     def pixels(self) -> Tensor:
         """The whole array that the images are rows of; mapped where it lies in a file."""
         return self.source.pixels if isinstance(self.source, PixelFile) else self.source
 
-    @property
-    def rows(self) -> Tensor:
-        """(N,) int64, the row of each image."""
-        return torch.arange(len(self.pixels)) if self._rows is None else self._rows
-
     def __len__(self) -> int:
-        return len(self.pixels) if self._rows is None else len(self._rows)
+        return len(self.rows)
 
     @property
     def shape(self) -> torch.Size:
@@ -146,7 +145,7 @@ class Images:
     def __getitem__(self, chosen: Rows) -> Tensor:
         """Read the images at these places, in their order, on the CPU."""
         # A run of consecutive images in memory needs no copy.
-        if isinstance(chosen, slice) and self._rows is None and not self.in_file:
+        if isinstance(chosen, slice) and self.whole and not self.in_file:
             return self.pixels[chosen]
         return self.take(chosen).tensor()
 
@@ -160,11 +159,11 @@ class Images:
 
     def tensor(self) -> Tensor:
         """Read all images, on the CPU: (N, H, W) or (N, 3, H, W) uint8."""
-        if self._rows is None:
+        if self.whole:
             return self.pixels
         if isinstance(self.source, PixelFile):
-            return self.source.read(self._rows)
-        return self.source.index_select(0, self._rows)
+            return self.source.read(self.rows)
+        return self.source.index_select(0, self.rows)
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """Read the images in batches of `size`, in their order; from a file, one batch ahead."""

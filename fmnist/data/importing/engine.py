@@ -311,8 +311,9 @@ class Import:
     def _refusal(self, counts: dict[str, int], report: Path) -> DataError:
         total = sum(counts.values())
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+        found = f"{plural(total, 'fault')} ({kinds})"
         return DataError(
-            f"{self.origin.where}: {plural(total, 'fault')} ({kinds}), all of them in {report}: mend them, "
+            f"{self.origin.where}: {found}, all of them in {report}: mend them, "
             "or go on without them: --skip-bad"
         )
 
