@@ -31,6 +31,8 @@ from fmnist.errors import FailedError, check
 from fmnist.training.device import cpu_threads
 
 FEWEST = 12
+"""Pictures of a class."""
+EMPTY_FILES = (2, 1_000_000)
 SUFFIXES = (".png", ".jpg", ".jpeg")
 OURS = """
 import sys, time
@@ -181,6 +183,36 @@ def measure(options: Options, folder: Path, paths: list[Path], size: int) -> lis
     return rows
 
 
+def refuse_empty_files(count: int) -> Row:
+    """Let the import refuse a folder of empty files: its seconds and its peak memory."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "empty"
+        for label in ("a", "b"):
+            (folder / label).mkdir(parents=True)
+            for number in range(count // 2):
+                (folder / label / f"{number}.png").touch()
+
+        environment = dict(os.environ) | {"XDG_CACHE_HOME": temporary, "PYTHONPATH": str(ROOT)}
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-c", OURS, str(folder), "28"],
+            env=environment,
+            stderr=subprocess.DEVNULL,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+    if os.waitstatus_to_exitcode(status) != 1:
+        raise FailedError(f"{count:,} empty files were not refused")
+    return {
+        "size": 0,
+        "way": f"empty {count}",
+        "pictures": count,
+        "seconds": seconds,
+        "peak_mb": usage.ru_maxrss / 1024,
+        "threads": cpu_threads(),
+    }
+
+
 def write_page(rows: list[Row]) -> None:
     page = Page("The speed of an import")
     page.text(
@@ -195,7 +227,15 @@ def write_page(rows: list[Row]) -> None:
         "rlrrrr",
         "pixels a side | way | pictures | images/s | of the bare loop | turns",
         "{size} | {words} | {pictures:,} | {images_per_s:,.0f} | {ratio:.2f} | {turns}",
-        [row | {"words": WORDS[row["way"]]} for row in rows],
+        [row | {"words": WORDS[row["way"]]} for row in rows if row["size"]],
+    )
+    page.heading("A folder of empty files")
+    page.text("Refused in one report; the whole process, PyTorch not loaded.")
+    page.row_table(
+        "rrr",
+        "files | s | peak memory, MB",
+        "{pictures:,} | {seconds:.1f} | {peak_mb:,.0f}",
+        [row for row in rows if not row["size"]],
     )
     page.items(dict.fromkeys(f"{machine_text(row)}, {row['threads']} threads" for row in rows))
     page.write("import_speed")
@@ -214,6 +254,8 @@ def main(options: Options) -> None:
                     f"{size}: {WORDS[row['way']]}: {row['images_per_s']:,.0f} images/s, "
                     f"{row['ratio']:.2f}"
                 )
+    for count in EMPTY_FILES:
+        rows.add(refuse_empty_files(count) | machine("pillow", "torchvision"))
     write_page(rows.rows)
 
 
