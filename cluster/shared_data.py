@@ -20,8 +20,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.filesize import decimal
 from torch import Tensor
 
-from fmnist.data.dataset import Split, TrainingData, known_hash
-from fmnist.data.formats import hash_file
+from fmnist.data.dataset import Split, TrainingData
+from fmnist.data.formats import hash_file, known_hash
 from fmnist.data.images import LARGEST_MAPPED, Images, PixelFile, read_only_tensor
 from fmnist.data.sources import cache_folder
 from fmnist.errors import DataError

@@ -23,8 +23,8 @@ from fmnist.data.formats import (
     SUMS_FILE,
     find_files,
     hash_content,
-    hash_file,
     is_imported,
+    known_hash,
     plain_name,
     set_name,
     unpack,
@@ -33,7 +33,7 @@ from fmnist.data.idx import Values, map_idx, parse_idx
 from fmnist.data.images import Images, PixelFile, Rows, batch_within
 from fmnist.data.info import DataInfo
 from fmnist.errors import DataError, check
-from fmnist.runs.files import read_json, write_atomic, write_json
+from fmnist.runs.files import read_json, write_atomic
 
 SPLIT_SEED = 2017
 """Fixed, so that every run of every seed has the same validation images."""
@@ -42,11 +42,8 @@ VALIDATION_SHARE = 12
 Fashion-MNIST's 60,000."""
 READ_AT_ONCE = 2**26
 """Bytes of images that statistics and hashes read at once."""
-REMEMBERED_BYTES = 2**26
-"""A larger file is hashed once: while its size and time are the same, its hash is remembered."""
 LARGEST_PACKED = 2**29
 """Bytes of a packed file up to which it is unpacked in memory."""
-REMEMBERED_FILE = ".hashes.json"
 
 Indices = NDArray[np.int64]
 Statistics = tuple[Tensor, Tensor]
@@ -383,35 +380,6 @@ def _describe_imported(folder: Path, files: dict[str, Path], sha256: dict[str, s
 def _hash_all(files: dict[str, Path]) -> dict[str, str]:
     """SHA-256 of each file by its plain name."""
     return {plain_name(path): known_hash(path) for path in files.values()}
-
-
-def known_hash(path: Path) -> str:
-    """SHA-256 of a file, unpacked; a large one's is remembered beside it, while it is unchanged.
-
-    Raises:
-        DataError: it is missing or cannot be unpacked.
-    """
-    if not path.exists() or path.stat().st_size <= REMEMBERED_BYTES:
-        return hash_file(path)
-
-    memory = path.with_name(REMEMBERED_FILE)
-    remembered: dict[str, Any] = read_json(memory) if memory.exists() else {}
-    stamp = _stamp(path)
-    entry = remembered.get(path.name)
-    if entry is not None and entry["stamp"] == stamp:
-        return entry["sha256"]
-
-    remembered[path.name] = {"stamp": stamp, "sha256": hash_file(path)}
-    # Where the folder cannot be written to, the file is hashed each time.
-    with suppress(OSError):
-        write_json(memory, remembered)
-    return remembered[path.name]["sha256"]
-
-
-def _stamp(path: Path) -> list[int]:
-    """Size and time of a file: they change when it is written."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _open(path: Path) -> tuple[Values, PixelFile | None]:

@@ -9,11 +9,12 @@ import re
 import string
 import zlib
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from fmnist.errors import DataError
+from fmnist.runs.files import read_json, write_json
 
 CLASSES = (
     "T-shirt/top",
@@ -35,6 +36,9 @@ SHA256 = {
 }
 """Hashes of Fashion-MNIST's unpacked files: mirrors compress them differently."""
 HASHED_AT_ONCE = 2**20
+REMEMBERED_BYTES = 2**26
+"""A larger file is hashed once: while its size and time are the same, its hash is remembered."""
+REMEMBERED_FILE = ".hashes.json"
 SUMS_FILE = "SHA256SUMS"
 LABELS_FILE = "labels.txt"
 PARTS = {
@@ -256,3 +260,32 @@ def hash_files(folder: Path) -> dict[str, str]:
         DataError: a file is missing or cannot be unpacked.
     """
     return {plain_name(path): hash_file(path) for path in find_files(folder).values()}
+
+
+def known_hash(path: Path) -> str:
+    """SHA-256 of a file, unpacked; a large one's is remembered beside it, while it is unchanged.
+
+    Raises:
+        DataError: it is missing or cannot be unpacked.
+    """
+    if not path.exists() or path.stat().st_size <= REMEMBERED_BYTES:
+        return hash_file(path)
+
+    memory = path.with_name(REMEMBERED_FILE)
+    remembered: dict[str, Any] = read_json(memory) if memory.exists() else {}
+    stamp = _stamp(path)
+    entry = remembered.get(path.name)
+    if entry is not None and entry["stamp"] == stamp:
+        return entry["sha256"]
+
+    remembered[path.name] = {"stamp": stamp, "sha256": hash_file(path)}
+    # Where the folder cannot be written to, the file is hashed each time.
+    with suppress(OSError):
+        write_json(memory, remembered)
+    return remembered[path.name]["sha256"]
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and time of a file: they change when it is written."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]

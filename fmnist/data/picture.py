@@ -349,6 +349,9 @@ def _mean_of_opaque(layers: np.ndarray) -> np.ndarray:
 def _lay(layers: np.ndarray, ground: np.ndarray) -> np.ndarray:
     """Lay a picture (H, W, channels + alpha) on a colour (channels,): (H, W, channels)."""
     colours, alpha = layers[..., :-1], layers[..., -1:]
+    # White, by far the most frequent, needs no product: the same result in a third of the time.
+    if (ground == 255).all():
+        return np.minimum(colours, alpha) + (255 - alpha)
     # Rounded to the nearest, in 16 bits: floats would take three times as long.
     under = ((255 - alpha) * ground.astype(np.uint16) + 127) // 255
     # Shrinking sharpens, so that a colour may exceed its alpha.

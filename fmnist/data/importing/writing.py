@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fmnist.data.formats import FILES_FILE, IMPORTED_NAME, SUMMARY_FILE, SUMS_FILE
+from fmnist.data.formats import (
+    FILES_FILE,
+    IMPORTED_NAME,
+    SUMMARY_FILE,
+    SUMS_FILE,
+    known_hash,
+)
 from fmnist.data.idx import IdxWriter, label_type, write_idx
 from fmnist.data.importing.records import Picture, encode
 from fmnist.data.importing.report import Report
@@ -112,9 +118,6 @@ def _write_images(final: Path, store: Store, table: Table, selection: Selection)
 
 
 def _write_sums(final: Path) -> None:
-    # Here: PyTorch takes seconds to import.
-    from fmnist.data.dataset import known_hash
-
     files = sorted(path for path in final.iterdir() if IMPORTED_NAME.fullmatch(path.name))
     lines = [f"{known_hash(path)}  {path.name}\n" for path in files]
     write_atomic(final / SUMS_FILE, "".join(lines))

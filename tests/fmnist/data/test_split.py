@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from fmnist.config import TrainConfig
-from fmnist.data import dataset
+from fmnist.data import dataset, formats
 from fmnist.data.dataset import (
     Split,
     image_hashes,
@@ -169,23 +169,23 @@ def test_an_imported_set_that_lacks_a_file_is_refused(tmp_path: Path) -> None:
 def test_the_hash_of_a_large_file_is_remembered_until_it_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset, "REMEMBERED_BYTES", 1000)
+    monkeypatch.setattr(formats, "REMEMBERED_BYTES", 1000)
     hashed: list[Path] = []
-    real = dataset.hash_file
+    real = formats.hash_file
 
     def counting(path: Path) -> str:
         hashed.append(path)
         return real(path)
 
-    monkeypatch.setattr(dataset, "hash_file", counting)
+    monkeypatch.setattr(formats, "hash_file", counting)
     path = tmp_path / "large"
     path.write_bytes(bytes(2000))
-    first = dataset.known_hash(path)
-    assert dataset.known_hash(path) == first
+    first = formats.known_hash(path)
+    assert formats.known_hash(path) == first
     assert hashed == [path]
 
     path.write_bytes(bytes(1999) + b"\x01")
-    assert dataset.known_hash(path) != first
+    assert formats.known_hash(path) != first
     assert hashed == [path, path]
 
 
