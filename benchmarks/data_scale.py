@@ -38,7 +38,7 @@ SIDE, MARGIN = 224, 32
 BATCH = 64
 EPOCHS = 4
 """Short ones; the first warms up."""
-EPOCH_S = 20.0
+EPOCH_S = 10.0
 GROUPS = Path("/sys/fs/cgroup")
 SCRIPT = """
 import json
@@ -59,7 +59,7 @@ class Options:
     """Memory that a process may have, in GiB, the page cache included."""
     times: float = 4.0
     """Size of the set, in times of that memory."""
-    turns: int = 3
+    turns: int = 2
 
     def __post_init__(self) -> None:
         check(self.turns >= 1, f"turns={self.turns}: it must be at least 1")

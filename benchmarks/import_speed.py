@@ -240,8 +240,8 @@ def write_page(rows: list[Row]) -> None:
         threads, and beside what peers do. They take turns; medians of images/s, and the ratios to
         the bare loops. Most of these pictures are transparent: one loop ignores that, and so shows
         what is under it; the other lays them on white, as an import must. The import pads and
-        hashes each picture, and looks for damage, copies and names that clash besides. ImageFolder decodes in every epoch; the import's images are read
-        from a file from then on."""
+        hashes each picture, and looks for damage, copies and names that clash besides. ImageFolder
+        decodes in every epoch; the import's images are read from a file from then on."""
     )
     page.row_table(
         "rlrrrrr",

@@ -265,7 +265,8 @@ def image_files(names: Sequence[str], *, notes: bool = True) -> list[str]:
         inside, left_out = pictures_below(Path(name))
         if left_out and notes:
             kinds = ", ".join(sorted({path.suffix.lower() for path in left_out}))
-            what = f"{len(left_out)} pictures are left out, since {kinds} cannot be read here"
+            count = "1 picture is" if len(left_out) == 1 else f"{len(left_out)} pictures are"
+            what = f"{count} left out, since {kinds} cannot be read here"
             print(f"note: {name}: {what}", file=sys.stderr)
         if not inside:
             raise ImageError(f"image={name!r}: the folder holds no image ({', '.join(suffixes())})")
@@ -279,7 +280,8 @@ def pictures_below(folder: Path) -> tuple[list[Path], list[Path]]:
     unread: list[Path] = []
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or path.is_dir():
+        # What is no file is left out, such as a pipe, which would wait; but not a dangling link.
+        if hidden or (path.exists() and not path.is_file()):
             continue
         if path.suffix.lower() in suffixes():
             read.append(path)
@@ -365,9 +367,15 @@ def print_lines(answers: Iterable[tuple[str, Likeliest | ImageError]]) -> int:
             sys.stdout.flush()
             print(f"error: {top}", file=sys.stderr)
             continue
-        shares = ", ".join(f"{label} {probability:.1%}" for label, probability in top)
-        print(f"{path}: {shares}")
+        shares = ", ".join(f"{printable(label)} {share:.1%}" for label, share in top)
+        print(f"{printable(path)}: {shares}")
     return failed
+
+
+def printable(name: str) -> str:
+    """A name with escapes for line breaks and whatever else cannot be shown or misleads."""
+    shown = (one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
+    return "".join(shown)
 
 
 def print_json(answers: Iterable[tuple[str, Likeliest | ImageError]]) -> int:

@@ -131,9 +131,13 @@ def load_info(folder: Path, trained_on: DataInfo | None = None) -> DataInfo:
     """
     info = _describe(folder)
     if trained_on is not None and info.sha256 != trained_on.sha256:
+        other = trained_on.name
+        if other == info.name:
+            # Pictures have come, gone or changed since, or are fitted otherwise.
+            other = f"{other} as it was in {trained_on.source or 'another folder'}"
         raise DataError(
             f"data={str(folder)!r} is {info.name}, "
-            f"but the model was trained on another set, {trained_on.name}"
+            f"but the model was trained on another set, {other}"
         )
     return info
 

@@ -14,7 +14,7 @@ import tempfile
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -23,7 +23,14 @@ from rich.progress import wrap_file
 
 from fmnist.cli import Flag
 from fmnist.config import LARGEST, topic
-from fmnist.data.formats import SHA256, find_files, find_idx, hash_files, holds_data
+from fmnist.data.formats import (
+    SHA256,
+    find_files,
+    find_idx,
+    hash_files,
+    holds_data,
+    is_imported,
+)
 from fmnist.data.info import DataInfo
 from fmnist.errors import DataError, check, one_of
 
@@ -82,8 +89,8 @@ class Source:
     fit: FitName = topic("data", "pad")
     """How: pad (the whole picture, in the middle), crop (what is beyond is cut off) or stretch."""
     pad_colour: PadColour = topic("data", "edge")
-    """What lies beside a padded picture, and under a transparent one: edge (the border goes on),
-    black, white, or mean (the picture's own mean)."""
+    """What lies beside a padded picture, and under a transparent one: edge (the border goes on, and
+    white under a transparent one), black, white, or mean (the picture's own mean)."""
     skip_bad: Annotated[bool, Flag] = topic("data", False)
     """Go on without pictures that are damaged, too large or in no class; without this they are
     listed, and nothing is imported."""
@@ -121,6 +128,15 @@ def find_data(source: Source = NOT_NAMED, trained_on: DataInfo | None = None) ->
     Raises:
         DataError: what is named is nothing known or has faults, or no source can be reached.
     """
+    folder = _find(source, trained_on)
+    if not is_imported(folder) and replace(source, data=None) != NOT_NAMED:
+        flags = "--image-size, --fit and the other flags of an import change nothing"
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        console.print(f"note: {folder} has MNIST's files, used as they are: {flags}", markup=False)
+    return folder
+
+
+def _find(source: Source, trained_on: DataInfo | None) -> Path:
     if not source.data and trained_on is not None and _is_at_hand(trained_on):
         trained_in = Path(trained_on.source)
         find_files(trained_in)

@@ -17,7 +17,7 @@ from benchmarks.photos import prepare, render
 from export.bundle import layout
 from export.bundle.integrity import check_bundle
 from export.bundle.writer import refresh
-from export.client import GOLDEN, MANIFEST, Client, ClientError
+from export.client import GOLDEN, MANIFEST, Client, ClientError, pictures_below, print_lines
 from fmnist.config import TrainConfig
 from fmnist.data.dataset import Split
 from fmnist.data.image_file import open_image
@@ -104,6 +104,19 @@ def test_check_holds_every_file_and_the_answers(bundle: Path, tmp_path: Path) ->
     done = checked()
     assert done.returncode == 2
     assert done.stderr.startswith("error: logits of the golden samples differ by up to 1.0e-02")
+
+
+def test_a_pipe_in_a_folder_is_no_picture(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    assert pictures_below(tmp_path) == ([tmp_path / "gone.png"], [])
+
+
+def test_names_cannot_break_a_line_or_turn_it(capsys: pytest.CaptureFixture[str]) -> None:
+    answers = [("a\nb/\u202e\udce9.png", [("li\nne\x1b[31m", 0.75), ("caf\u00e9", 0.25)])]
+    assert print_lines(answers) == 0
+    expected = "a\\nb/\\u202e\\udce9.png: li\\nne\\x1b[31m 75.0%, caf\u00e9 25.0%\n"
+    assert capsys.readouterr().out == expected
 
 
 def test_prepared_photos_are_told_and_resized_ones_are_not(

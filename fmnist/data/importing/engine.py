@@ -28,7 +28,13 @@ from fmnist.data.importing.options import ImportOptions
 from fmnist.data.importing.passes import Listing, ReadingPass, fault_of, read_deep, survey
 from fmnist.data.importing.reading import PictureReader, Range, looks_gray
 from fmnist.data.importing.records import Failure, Picture
-from fmnist.data.importing.report import REPORT_FILE, Report, print_faults
+from fmnist.data.importing.report import (
+    REPORT_FILE,
+    Report,
+    first_of_each,
+    not_read_note,
+    print_faults,
+)
 from fmnist.data.importing.selection import (
     Selection,
     conflict_lists,
@@ -123,8 +129,10 @@ class Import:
         if self.options.skip_bad:
             return
         report = target / REPORT_FILE
-        counts: dict[str, int] = read_json(report)["fault_counts"]
+        saved = read_json(report)
+        counts: dict[str, int] = saved["fault_counts"]
         if counts:
+            print_faults(counts, first_of_each(saved["faults"]), self.console)
             raise self._refusal(counts, report)
 
     def _target(self, listing: Listing, options: ImportOptions) -> Path:
@@ -268,6 +276,9 @@ class Import:
         selection = select(table, order, listed, self.options.min_images, report)
         if len(selection.classes) >= 2:
             describe(selection, report)
+        elif (note := not_read_note(report)) is not None:
+            # The classes may stand in a file that was not understood.
+            report.notes.append(note)
         if table.deep and pixel_range is not None:
             report.notes.append(_scale_note(len(table.deep), pixel_range))
         report.facts["conflicts"] = _conflicts(selection, store)
@@ -298,14 +309,15 @@ class Import:
             raise self._refusal(faults, report.write(self.work))
 
     def _check_classes(self, selection: Selection, report: Report) -> None:
-        found = len(selection.classes)
-        if found >= 2:
+        classes = len(selection.classes)
+        if classes >= 2:
             return
         path = report.write(self.work)
+        found = "one class" if classes else "no class"
         raise DataError(
-            f"{self.origin.where}: {found} classes with enough pictures ({self.reader.what}); "
-            f"a set has two or more. What was found is in {path}; if the classes lie deeper, name "
-            "the folder that holds them"
+            f"{self.origin.where}: {found} with enough pictures ({self.reader.what}); a set has "
+            f"two or more. What was found is in {path}; if the classes lie deeper, name the folder "
+            "that holds them"
         )
 
     def _refusal(self, counts: dict[str, int], report: Path) -> DataError:

@@ -97,12 +97,20 @@ class FolderReader:
                     "dangling link", full_name, "it leads to a folder above it", below.label
                 )
                 return
-            yield from self._walk(below, outside)
+            yield from self._walk_below(place, below, outside)
             return
 
         linked = is_link or place.linked
         real = os.path.realpath(path) if is_link else f"{place.real}/{name}"
         yield self._file(place, full_name, status, real if linked else None, outside)
+
+    def _walk_below(self, place: _Place, below: _Place, outside: set[int]) -> Iterator[Entry]:
+        entries = self._walk(below, outside)
+        if below.label and not place.label:
+            # A class must not vanish because there is nothing in its folder.
+            first = next(entries, None)
+            yield first or LeftOut("empty folder", below.name, below.label)
+        yield from entries
 
     def _file(
         self,
@@ -177,6 +185,8 @@ def recognise_folder(path: Path) -> FolderReader | None:
         return None
     reader = FolderReader(path)
     for entry in reader.entries():
+        if isinstance(entry, LeftOut) and entry.kind == "empty folder":
+            continue
         if isinstance(entry, Item) or (entry.kind != "not read" and "/" in entry.name):
             return reader
         if isinstance(entry, LeftOut) and entry.label and not is_text(entry.name):

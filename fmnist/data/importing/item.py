@@ -70,9 +70,9 @@ class LeftOut:
     A class of which nothing but such files is there is a fault nevertheless.
     """
 
-    kind: Literal["link", "not read"]
+    kind: Literal["link", "not read", "empty folder"]
     """"link": it leads to a picture of the same class that is counted already; "not read": it is of
-    a kind that is not read."""
+    a kind that is not read; "empty folder": of a class, with nothing in it."""
     name: str
     label: str
     """Its class; "" in none."""

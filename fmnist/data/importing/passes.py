@@ -41,7 +41,8 @@ class Listing:
     classes: Counter[str] = field(default_factory=Counter[str])
     """Pictures of each class."""
     class_files: Counter[str] = field(default_factory=Counter[str])
-    """Files of each class that are pictures, or may be some of a kind that is not read."""
+    """Files of each class that are pictures, or may be some of a kind that is not read; 0 where its
+    folder is empty."""
     sample: list[Item] = field(default_factory=list[Item])
     """A few pictures from all over, always the same ones."""
 
@@ -56,7 +57,8 @@ class Listing:
 
     def add(self, entry: Entry) -> None:
         if entry.label and not (isinstance(entry, LeftOut) and is_text(entry.name)):
-            self.class_files[entry.label] += 1
+            is_file = not (isinstance(entry, LeftOut) and entry.kind == "empty folder")
+            self.class_files[entry.label] += is_file
         match entry:
             case Item(name, label, split, stamp):
                 self.classes[label] += 1

@@ -53,6 +53,7 @@ class PictureReader:
                 fault=kind,
                 detail=detail,
                 max_pixels=self.options.max_pixels,
+                by_system=isinstance(error, OSError),
             )
             return failure, None
 
@@ -61,6 +62,8 @@ class PictureReader:
         image, (width, height) = self._open(content)
         gray = is_gray(image)
         deep = deep_range(image)
+        if image.mode == "F" and deep is None:
+            raise ImageError("none of its pixels is a finite number")
 
         digest, sums = "", []
         if deep is not None and pixel_range is None:

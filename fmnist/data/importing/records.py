@@ -47,6 +47,8 @@ class Failure:
     detail: str
     max_pixels: int | None = None
     """What was allowed."""
+    by_system: bool = False
+    """Whether the operating system refused it, which it may not do the next time."""
 
 
 def digest_of(pixels: Pixels) -> str:

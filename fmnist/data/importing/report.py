@@ -95,7 +95,7 @@ class Report:
     def not_read(self) -> dict[str, int]:
         """Files that were not read, by suffix, the most frequent first."""
         counts = Counter(self.left_out.counts)
-        del counts["link"]
+        del counts["link"], counts["empty folder"]
         return dict(counts.most_common())
 
     def close(self) -> None:
@@ -146,6 +146,16 @@ def print_faults(
             console.print(f"  {escape(shown(fault['name']))}: {escape(fault['detail'])}")
         if count > len(first[kind]):
             console.print(f"  and {count - len(first[kind]):,} more")
+
+
+def first_of_each(faults: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
+    """The first ten faults of each kind, of the whole list that a report has."""
+    first: dict[str, list[dict[str, str]]] = {}
+    for fault in faults:
+        of_kind = first.setdefault(fault["kind"], [])
+        if len(of_kind) < SHOWN:
+            of_kind.append(fault)
+    return first
 
 
 def not_read_note(report: Report) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist.cli import plural
 from fmnist.data.formats import SPLITS
 from fmnist.data.importing.item import Fault
 from fmnist.data.importing.report import Report, imbalance_note, not_read_note
@@ -84,7 +85,7 @@ def select(
     assignment = assign(labels, table.given, groups, table.draws)
     for number, reason in assignment.too_small.items():
         count = counts[names[number]]
-        report.add(_too_few(names[number], f"{count:,} images, {reason}"))
+        report.add(_too_few(names[number], f"{plural(count, 'image')}, {reason}"))
     return _selection(names, labels, groups, assignment, table)
 
 
@@ -114,8 +115,7 @@ def _leave_out(
         if name in small:
             left_out.add(name)
         elif not count:
-            detail = f"none of its {listed[name]:,} files can be read"
-            report.add(_too_few(name, detail))
+            report.add(_too_few(name, _nothing_read(listed[name])))
             left_out.add(name)
         elif min_images is not None and count < min_images:
             small[name] = count
@@ -126,6 +126,14 @@ def _leave_out(
         report.add(Fault("names clash", smaller, detail, smaller))
         left_out.add(smaller)
     return left_out
+
+
+def _nothing_read(files: int) -> str:
+    if not files:
+        return "there is nothing in its folder"
+    if files == 1:
+        return "its only file cannot be read"
+    return f"none of its {files:,} files can be read"
 
 
 def _too_few(name: str, detail: str) -> Fault:
@@ -165,11 +173,11 @@ def describe(selection: Selection, report: Report) -> None:
     if small:
         names = sorted(small)
         report.notes.append(
-            f"{len(names):,} classes with too few images are left out: {first_of(names, 10)}"
+            f"left out with too few images: {first_of(names, 10)} ({len(names):,} in all)"
         )
     if report.links:
         report.notes.append(
-            f"{report.links:,} links lead to pictures of the same class: each counts once"
+            f"{plural(report.links, 'link')} to pictures of the same class: each counts once"
         )
     for note in (not_read_note(report), imbalance_note(train)):
         if note is not None:
@@ -211,7 +219,8 @@ def _describe_copies(selection: Selection, report: Report) -> None:
         where = "copies are in one split" if selection.made_here else ""
         if leaked:
             where = f"{leaked:,} of {len(tested):,} test images are copies of training images"
-        text = f"{copies:,} images are copies of others, pixel for pixel"
+        words = "image is a copy" if copies == 1 else "images are copies"
+        text = f"{copies:,} {words} of others, pixel for pixel"
         report.notes.append(f"{text}; {where}" if where else text)
     if len(rows):
         report.notes.append(

@@ -262,6 +262,8 @@ class Store:
 
     def _is_there_still(self, failure: Failure) -> bool:
         """Whether a fault is there as long as the file is the same."""
+        if failure.by_system:
+            return False
         match failure.fault:
             case "changed while it was read":
                 return False

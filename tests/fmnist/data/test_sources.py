@@ -48,6 +48,16 @@ def test_where_data_is_looked_for(
     assert find_data() == cached / "fetched"
 
 
+def test_flags_of_an_import_that_change_nothing_are_told(
+    tmp_path: Path, train: Split, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_small_set(tmp_path, train)
+    find_data(Source(data=str(tmp_path)))
+    assert capsys.readouterr().err == ""
+    assert find_data(Source(data=str(tmp_path), image_size="64")) == tmp_path
+    assert f"note: {tmp_path} has MNIST's files, used as they are" in capsys.readouterr().err
+
+
 def test_the_cache_is_where_caches_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "")

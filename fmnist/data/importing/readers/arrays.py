@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fmnist.data.importing.folder import is_hidden, stamp_of
 from fmnist.data.importing.item import Entry, Fault, Item, Reader, ReadError, SplitName
+from fmnist.data.importing.readers.csv_file import read_label
 from fmnist.data.importing.readers.labelled import LabelledReader
 from fmnist.data.importing.readers.stored_array import StoredArray, open_archive
 from fmnist.data.importing.split_names import WORDS
@@ -73,6 +74,8 @@ def recognise_arrays(path: Path) -> Reader | None:
     pixels = Pixels([pair.images for pair in pairs])
     folder = path if path.is_dir() else path.parent
     what = f"NumPy's arrays ({', '.join(pair.images.key for pair in pairs)})"
+    for array in _alone(arrays, pairs):
+        what += f" ({array.key} is left out: nothing has its labels)"
     return LabelledReader(what, partial(_list, pairs, pixels), folder)
 
 
@@ -123,6 +126,17 @@ def _pair(path: Path, arrays: list[StoredArray]) -> list[Pair]:
     return pairs
 
 
+def _alone(arrays: list[StoredArray], pairs: list[Pair]) -> list[StoredArray]:
+    """Images of a split without labels."""
+    paired = [pair.images for pair in pairs]
+    alone: list[StoredArray] = []
+    for array in arrays:
+        is_paired = any(array is images for images in paired)
+        if _read_name(array)[1] == "images" and not is_paired:
+            alone.append(array)
+    return alone
+
+
 def _read_name(array: StoredArray) -> tuple[SplitName | None, Kind | None]:
     """The split and the kind that an array's name tells: "x_train", "k49-test-labels"."""
     name = array.path.stem if array.key == UNNAMED else array.key
@@ -169,7 +183,7 @@ def _list(pairs: list[Pair], pixels: "Pixels") -> Iterator[Entry]:
         for number, label in enumerate(read_labels(pair.labels)):
             name = f"{images.name}#{number}"
             if label is None:
-                yield Fault("no class", name, "its label is negative or no number: unlabelled")
+                yield Fault("no class", name, "its label is empty, negative or no number")
             else:
                 read = partial(pixels.read, images, number)
                 yield Item(name, label, pair.split, stamp, read)
@@ -198,7 +212,7 @@ def read_labels(array: StoredArray) -> list[str | None]:
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8", "replace")
     if values.dtype.kind == "U":
-        return values.tolist()
+        return [read_label(text) for text in values.tolist()]
 
     labels: list[str | None] = []
     for value in values.tolist():

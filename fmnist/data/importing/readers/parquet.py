@@ -349,11 +349,15 @@ def _list_file(root: Path, path: Path, images: ImageFiles) -> Iterator[Entry]:
         for row, (value, word) in enumerate(_labels(file, columns)):
             label = columns.label_of(value)
             if label is None:
-                yield Fault("no class", f"{name}#{row}", f"its label is {shown(str(value))}")
+                yield Fault("no class", f"{name}#{row}", _why_unlabelled(value))
                 continue
             split = of_file if columns.split is None else find_split(str(word))
             read = partial(images.read, path, stamp, row)
             yield Item(f"{name}#{row}", label, split, stamp, read)
+
+
+def _why_unlabelled(value: Any) -> str:
+    return "its label is null" if value is None else f"its label is {shown(str(value))}"
 
 
 def _labels(file: Any, columns: Columns) -> Iterator[tuple[Any, Any]]:

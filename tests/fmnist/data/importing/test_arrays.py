@@ -130,6 +130,23 @@ def test_labels_of_one_column_each_class(fashion_arrays: Arrays, tmp_path: Path)
     assert numbers(items) == fashion_arrays.train_labels.tolist()
 
 
+def test_labels_in_words(fashion_arrays: Arrays, tmp_path: Path) -> None:
+    images = fashion_arrays.train_images[:3]
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=np.array(["cat", " dog ", ""]))
+    items, faults = take_apart(recognise_arrays(tmp_path / "set.npz"))
+    assert [item.label for item in items] == ["cat", "dog"]
+    assert [(fault.kind, fault.name) for fault in faults] == [("no class", "set.npz/x_train#2")]
+
+
+def test_images_without_labels_are_told(fashion_arrays: Arrays, tmp_path: Path) -> None:
+    images, labels = fashion_arrays.train_images[:3], fashion_arrays.train_labels[:3]
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=labels, x_test=images)
+    reader = recognise_arrays(tmp_path / "set.npz")
+    assert reader is not None
+    left_out = "(x_test is left out: nothing has its labels)"
+    assert reader.what == f"NumPy's arrays (x_train) {left_out}"
+
+
 def test_labels_txt_names_the_numbers(fashion_arrays: Arrays, tmp_path: Path) -> None:
     """From the smallest on, wherever it begins; a wrong number of lines is told."""
     labels = fashion_arrays.train_labels + 1

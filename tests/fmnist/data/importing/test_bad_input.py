@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fmnist.data.importing.folder import FolderReader
+from fmnist.data.importing.folder import FolderReader, read_file
 from fmnist.data.importing.item import Fault, Item, LeftOut
 from fmnist.errors import DataError
 from tests.conftest import ROOT, Outcome
@@ -97,6 +97,7 @@ def test_skip_bad_goes_on_without_them(
     # Who does not say so again is told again, and nothing is read for it.
     with pytest.raises(DataError, match="9 faults"):
         open_set(tmp_path / "set", max_pixels=1_000_000)
+    assert "1 empty:\n  'a/empty.png': the file has 0 bytes" in capsys.readouterr().err
     # The large picture is good with a higher limit.
     assert len(open_set(tmp_path / "set", skip_bad=True).files) == 26
 
@@ -108,6 +109,58 @@ def test_small_classes_are_left_out_by_number(tmp_path: Path) -> None:
     assert found.info.classes == ("a", "b")
     assert found.report["classes_left_out"] == {"few": 5}
     assert open_set(tmp_path / "set").info.classes == ("a", "b", "few")
+
+
+def test_a_class_whose_folder_is_empty_does_not_vanish(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_classes(tmp_path / "set", "ab", 6)
+    (tmp_path / "set/c/.ipynb_checkpoints").mkdir(parents=True)
+    with pytest.raises(DataError, match="1 too few of a class"):
+        open_set(tmp_path / "set")
+    assert faults_of(cache) == [("too few of a class", "c")]
+    assert "'c': there is nothing in its folder" in capsys.readouterr().err
+    assert open_set(tmp_path / "set", skip_bad=True).info.classes == ("a", "b")
+
+
+def test_a_float_picture_without_a_number_is_a_fault(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_classes(tmp_path / "set", "ab", 6)
+    Image.fromarray(np.full((20, 20), np.nan, np.float32)).save(tmp_path / "set/a/nan.tif")
+    with pytest.raises(DataError, match="1 unreadable"):
+        open_set(tmp_path / "set")
+    assert faults_of(cache) == [("unreadable", "a/nan.tif")]
+    assert "none of its pixels is a finite number" in capsys.readouterr().err
+
+
+def test_what_the_system_refused_is_read_again(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_classes(tmp_path / "set", "ab", 6)
+
+    def refuse(path: str, stamp: str) -> bytes:
+        if path.endswith("b/003.png"):
+            raise PermissionError(13, "Permission denied")
+        return read_file(path, stamp)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fmnist.data.importing.folder.read_file", refuse)
+        with pytest.raises(DataError, match="1 unreadable"):
+            open_set(tmp_path / "set")
+    assert faults_of(cache) == [("unreadable", "b/003.png")]
+    # Allowed now; neither the size nor the time of the file has changed.
+    assert len(open_set(tmp_path / "set").files) == 12
+
+
+def test_one_class_beside_a_table_that_is_not_understood(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(tmp_path / "set/img", 6)
+    (tmp_path / "set/labels.csv").write_text("where,what\nimg/000.tiff,cat\n")
+    with pytest.raises(DataError, match="two or more"):
+        open_set(tmp_path / "set")
+    assert "not read: 1 .csv ('labels.csv')" in capsys.readouterr().err
 
 
 def test_names_that_clash(tmp_path: Path, cache: Path) -> None:

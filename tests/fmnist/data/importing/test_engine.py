@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fmnist.data.dataset import load_info
 from fmnist.data.images import Images
 from fmnist.data.sources import Source, find_data
 from fmnist.errors import DataError
@@ -305,9 +306,18 @@ def test_unequal_classes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "--class-weights balanced" in said
 
 
+def test_a_set_that_has_changed_since_is_told_from_another(tmp_path: Path) -> None:
+    draw_classes(tmp_path / "set", "ab", 8)
+    before = open_set(tmp_path / "set")
+    (tmp_path / "set/a/000.tiff").unlink()
+    now = open_set(tmp_path / "set")
+    with pytest.raises(DataError, match=f"another set, set as it was in {before.folder}"):
+        load_info(now.folder, before.info)
+
+
 def test_one_class_is_none(tmp_path: Path) -> None:
     draw(tmp_path / "set/a", 8)
-    with pytest.raises(DataError, match=r"1 classes with enough pictures .*two or more"):
+    with pytest.raises(DataError, match=r"one class with enough pictures .*two or more"):
         open_set(tmp_path / "set")
     assert not list(tmp_path.rglob("dataset.json"))
 

@@ -148,6 +148,17 @@ def test_a_file_is_read_only_as_it_was_listed(tmp_path: Path) -> None:
         three.read()
 
 
+def test_a_class_with_nothing_in_its_folder_is_listed(tmp_path: Path) -> None:
+    touch(tmp_path, "train/a/1.png", "test/a/2.png", "test/b/.hidden/3.png", "test/c/notes.txt")
+    (tmp_path / "train/d/deep").mkdir(parents=True)
+    nothing = [entry for entry in list_folder(tmp_path) if isinstance(entry, LeftOut)]
+    assert nothing == [
+        LeftOut("empty folder", "test/b", "b"),
+        LeftOut("not read", "test/c/notes.txt", "c"),
+        LeftOut("empty folder", "train/d", "d"),
+    ]
+
+
 def test_a_folder_is_recognised_by_pictures_in_its_subfolders(tmp_path: Path) -> None:
     (tmp_path / "set/a").mkdir(parents=True)
     assert recognise_folder(tmp_path / "set") is None

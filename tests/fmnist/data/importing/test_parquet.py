@@ -148,6 +148,11 @@ def test_nulls_are_faults(fashion_arrays: Arrays, tmp_path: Path) -> None:
         ("no class", "train.parquet#3"),
         ("no class", "train.parquet#4"),
     ]
+    assert [fault.detail for fault in faults] == [
+        "its label is null",
+        "its label is '-1'",
+        "its label is '99'",
+    ]
     with pytest.raises(ReadError, match="the image is null"):
         items[1].read()
     assert np.array_equal(pixels_of([items[0], items[2]]), fashion_arrays.test_images[[0, 5]])
