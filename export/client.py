@@ -274,12 +274,17 @@ def image_files(names: Sequence[str], *, notes: bool = True) -> list[str]:
     return files
 
 
+TOOL_FOLDERS = ("@eadir", "__macosx")
+"""Folders of thumbnails and of other things that no user has put there."""
+
+
 def pictures_below(folder: Path) -> tuple[list[Path], list[Path]]:
     """The pictures in a folder that are read here, and those that are not; nothing hidden."""
     read: list[Path] = []
     unread: list[Path] = []
     for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        parts = path.relative_to(folder).parts
+        hidden = any(part.startswith(".") or part.lower() in TOOL_FOLDERS for part in parts)
         # What is no file is left out, such as a pipe, which would wait; but not a dangling link.
         if hidden or (path.exists() and not path.is_file()):
             continue

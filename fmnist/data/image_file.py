@@ -51,6 +51,8 @@ BEGINNING, ENDING = 2**16, 64
 """Bytes of a damaged file that are looked at to say what it lacks."""
 
 
+LOST_BITS = "lost bits"
+"""Key of a picture's `info`: whether its colours had 16 bits, of which the upper 8 are left."""
 ImageFile = str | Path | bytes | bytearray | memoryview | BinaryIO
 
 
@@ -125,7 +127,9 @@ def open_image(
             whole = image.width * image.height
             _reduce(image, reduce_to)
             _check_pixels(image, whole, called, max_pixels)
+            cut = _loses_bits(image)
             image.load()
+            image.info[LOST_BITS] = cut
             # A picture whose tag is damaged is whole all the same.
             with suppress(Exception):
                 ImageOps.exif_transpose(image, in_place=True)
@@ -134,6 +138,13 @@ def open_image(
         raise
     except Exception as error:  # on damaged files Pillow's decoders raise almost anything
         raise _explain(error, content, called) from error
+
+
+def _loses_bits(image: Image.Image) -> bool:
+    """Whether a picture that is not loaded yet has colours of 16 bits, of which Pillow keeps 8."""
+    # A tile's last part is how the file has its pixels: "RGB;16B".
+    tiles: list[tuple[Any, ...]] = getattr(image, "tile", [])
+    return image.mode.startswith("RGB") and any(";16" in str(tile[3]) for tile in tiles)
 
 
 def named(file: ImageFile, name: str | None) -> str:

@@ -281,6 +281,11 @@ class Import:
             report.notes.append(note)
         if table.deep and pixel_range is not None:
             report.notes.append(_scale_note(len(table.deep), pixel_range))
+        if table.lost_bits:
+            report.notes.append(
+                f"{plural(table.lost_bits, 'picture')} with colours of 16 bits: the upper 8 are "
+                "read; colours of 10 or 12 bits come out dark, so scale those before"
+            )
         report.facts["conflicts"] = _conflicts(selection, store)
         self._tell(report)
         self._check_classes(selection, report)

@@ -8,7 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fmnist.data.image_file import MAX_PIXELS, ImageError, check_size, formats, open_image
+from fmnist.data.image_file import (
+    LOST_BITS,
+    MAX_PIXELS,
+    ImageError,
+    check_size,
+    formats,
+    open_image,
+)
 from fmnist.data.importing.item import FaultKind, Item, ReadError
 from fmnist.data.importing.options import ImportOptions
 from fmnist.data.importing.records import Failure, Picture, Pixels, digest_of, sums_of
@@ -85,6 +92,7 @@ class PictureReader:
             sums=sums,
             deep=None if deep is None else list(deep),
             fitted=list(pixel_range) if deep is not None and pixel_range is not None else None,
+            lost_bits=bool(image.info.get(LOST_BITS)),
         )
         return picture, pixels
 

@@ -33,6 +33,8 @@ class Picture:
     """Smallest and largest value of a picture of more than 8 bits."""
     fitted: list[float] | None = None
     """What such a picture was scaled from."""
+    lost_bits: bool = False
+    """Whether its colours have 16 bits, of which the upper 8 were read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,10 @@ def _leave_out(
             left_out.add(name)
 
     for larger, smaller in _clashes(counts, left_out):
-        detail = f"it differs from {larger!r} in case or in the form of its characters alone"
+        # In ASCII, since composed and decomposed letters look the same.
+        detail = (
+            f"{smaller!a} differs from {larger!a} in case or in the form of its characters alone"
+        )
         report.add(Fault("names clash", smaller, detail, smaller))
         left_out.add(smaller)
     return left_out

@@ -45,6 +45,8 @@ class Table:
     draws: NDArray[np.uint64]
     deep: dict[int, Deep]
     """By row."""
+    lost_bits: int
+    """Pictures whose colours have 16 bits, of which the upper 8 were read."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -70,11 +72,13 @@ def read_table(store: Store) -> Table:
     digests, sums = bytearray(), array("q")
     gray, draws = array("B"), array("Q")
     deep: dict[int, Deep] = {}
+    lost_bits = 0
     for entry in store.entries():
         if not isinstance(entry, Picture):
             continue
         if entry.deep is not None:
             deep[len(labels)] = _deep(entry)
+        lost_bits += entry.lost_bits
         labels.append(numbers.setdefault(entry.label, len(numbers)))
         given.append(UNDECIDED if entry.split is None else SPLITS.index(entry.split))
         digests += bytes.fromhex(entry.digest).ljust(DIGEST_BYTES, b"\0")
@@ -92,6 +96,7 @@ def read_table(store: Store) -> Table:
         gray=np.array(gray, np.bool_),
         draws=np.array(draws, np.uint64),
         deep=deep,
+        lost_bits=lost_bits,
     )
 
 

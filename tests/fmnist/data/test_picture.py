@@ -1,8 +1,6 @@
 """Pictures from the real world, fitted to a network's input."""
 
 import io
-import struct
-import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageOps
 
 from fmnist.data.dataset import Split
-from fmnist.data.image_file import ImageError, open_image
+from fmnist.data.image_file import LOST_BITS, ImageError, open_image
 from fmnist.data.info import DataInfo
 from fmnist.data.picture import (
     PAD_COLOURS,
@@ -23,7 +21,7 @@ from fmnist.data.picture import (
     read_pixels,
     to_pixels,
 )
-from tests.pictures import magnetic_resonance, photo_files, real_pictures, seen_through
+from tests.pictures import deep_png, magnetic_resonance, photo_files, real_pictures, seen_through
 
 MNIST = Fit(28, 28, 1, "mnist")
 CHINA, FLOWER, HOPPER = photo_files()
@@ -472,27 +470,14 @@ def test_what_is_no_number_is_no_part_of_the_range(tmp_path: Path) -> None:
     assert deep_range(real_pictures()[0]) is None
 
 
-def deep_png(values: np.ndarray) -> bytes:
-    """A PNG of 16 bits a channel, (H, W, 3): Pillow writes none."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        checksum = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + checksum
-
-    height, width, _ = values.shape
-    rows = values.astype(">u2").reshape(height, -1).view(np.uint8)
-    filtered = np.pad(rows, ((0, 0), (1, 0)))
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
-    body = chunk(b"IDAT", zlib.compress(filtered.tobytes()))
-    return b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b"")
-
-
 def test_sixteen_bits_of_colour_are_read_as_eight() -> None:
     photo = np.asarray(real_pictures()[1])
     picture = open_image(deep_png(photo.astype(np.uint16) * 257))
     assert picture.mode == "RGB"
+    assert picture.info[LOST_BITS]
     assert np.array_equal(np.asarray(picture), photo)
     assert deep_range(picture) is None
+    assert not open_image(photo_files()[0]).info[LOST_BITS]
 
 
 # What an import and a client share

@@ -130,7 +130,7 @@ def read_label(text: str) -> str | None:
     return whole[1] if whole else text
 
 
-def read_split(file: CsvFile, column: str, word: str, where: str) -> SplitName | None:
+def read_split(path: Path, column: str, word: str, where: str) -> SplitName | None:
     """The split that a table gives a picture; None where the field is empty.
 
     Raises:
@@ -139,7 +139,7 @@ def read_split(file: CsvFile, column: str, word: str, where: str) -> SplitName |
     split = find_split(word)
     if split is None and word.strip():
         raise DataError(
-            f"data={str(file.path)!r}: column {column!r} has {shown(word)} in {where}; it must be "
+            f"data={str(path)!r}: column {column!r} has {shown(word)} in {where}; it must be "
             f"empty or one of {', '.join(WORDS)}; rename the column if it is no split"
         )
     return split

@@ -16,6 +16,7 @@ from fmnist.data.importing.readers.csv_file import (
     SPLIT_WORDS,
     plain_word,
     read_label,
+    read_split,
 )
 from fmnist.data.importing.readers.labelled import LabelledReader, check_distinct
 from fmnist.data.importing.split_names import find_split, split_of_file
@@ -351,7 +352,11 @@ def _list_file(root: Path, path: Path, images: ImageFiles) -> Iterator[Entry]:
             if label is None:
                 yield Fault("no class", f"{name}#{row}", _why_unlabelled(value))
                 continue
-            split = of_file if columns.split is None else find_split(str(word))
+            split = of_file
+            # An empty field leaves the file's name to say it.
+            if columns.split is not None and word is not None:
+                where = f"row {row:,}"
+                split = read_split(path, columns.split, str(word), where) or of_file
             read = partial(images.read, path, stamp, row)
             yield Item(f"{name}#{row}", label, split, stamp, read)
 

@@ -54,7 +54,7 @@ class PathTable:
             split = of_file
             if self.split is not None:
                 column = self.file.columns[self.split]
-                split = read_split(self.file, column, row[self.split], where)
+                split = read_split(self.file.path, column, row[self.split], where)
             yield self._entry(base, row, split, where)
 
     def find_base(self) -> Path | None:

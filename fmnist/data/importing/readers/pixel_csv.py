@@ -57,7 +57,7 @@ class PixelTable:
                 continue
             split = of_file
             if self.layout.split is not None:
-                split = read_split(self.file, "split", fields[self.layout.split], name)
+                split = read_split(self.file.path, "split", fields[self.layout.split], name)
             yield Item(name, label, split, stamp, partial(self.read, place, len(line)))
 
     def read(self, place: int, length: int) -> NDArray[np.uint8]:

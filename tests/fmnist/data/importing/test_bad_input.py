@@ -163,12 +163,14 @@ def test_one_class_beside_a_table_that_is_not_understood(
     assert "not read: 1 .csv ('labels.csv')" in capsys.readouterr().err
 
 
-def test_names_that_clash(tmp_path: Path, cache: Path) -> None:
+def test_names_that_clash(tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw_classes(tmp_path / "set", ("Cat", "caf\u00e9", "dog"), 8)
     draw(tmp_path / "set/cat", 6, seed=8)
     draw(tmp_path / "set/cafe\u0301", 6, seed=9)
     with pytest.raises(DataError, match="2 names clash"):
         open_set(tmp_path / "set")
+    # Both look the same unless they are written in ASCII.
+    assert r"'cafe\u0301' differs from 'caf\xe9'" in capsys.readouterr().err
     assert set(faults_of(cache)) == {("names clash", "cat"), ("names clash", "cafe\u0301")}
     found = open_set(tmp_path / "set", skip_bad=True)
     assert found.info.classes == ("Cat", "caf\u00e9", "dog")

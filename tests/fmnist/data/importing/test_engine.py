@@ -13,6 +13,7 @@ from fmnist.data.images import Images
 from fmnist.data.sources import Source, find_data
 from fmnist.errors import DataError
 from tests.fmnist.data.importing.folders import draw, draw_classes, open_set
+from tests.pictures import deep_png
 
 
 @pytest.fixture(autouse=True)
@@ -270,6 +271,22 @@ def test_a_wider_range_scales_all_deep_pictures_anew(tmp_path: Path) -> None:
     wider = open_set(tmp_path / "set")
     assert wider.info.pixel_range == pytest.approx((0, 3))
     assert wider.all_bytes == import_elsewhere(tmp_path, tmp_path / "set")
+
+
+def test_colours_of_sixteen_bits_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_classes(tmp_path / "set", ("a", "b"), 6, "RGB")
+    for number in range(3):
+        values = np.full((20, 20, 3), 4095 - number, np.uint16)
+        (tmp_path / f"set/a/deep{number}.png").write_bytes(deep_png(values))
+
+    # Of what was read before, it is remembered.
+    for _ in range(2):
+        open_set(tmp_path / "set")
+        draw(tmp_path / "set" / "b", 1, "RGB", seed=99)
+        shown = capsys.readouterr().err
+        assert "3 pictures with colours of 16 bits: the upper 8 are read" in shown
 
 
 def test_a_checkpoint_decides_how_pictures_are_fitted(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fmnist.data.formats import CLASSES
-from fmnist.data.importing.item import ReadError
+from fmnist.data.importing.item import Item, ReadError
 from fmnist.data.importing.readers.parquet import recognise_parquet
 from fmnist.errors import DataError
 from tests.fmnist.data.importing.conftest import Arrays
@@ -111,6 +111,23 @@ def test_other_columns_and_types(fashion_arrays: Arrays, tmp_path: Path) -> None
     assert [item.split for item in items[:2]] == ["train", "validation"]
     assert np.array_equal(pixels_of(items), fashion_arrays.test_images)
     assert reader is not None and reader.class_order() is None
+
+
+def test_an_unknown_split_is_refused(fashion_arrays: Arrays, tmp_path: Path) -> None:
+    columns = {
+        "png": [as_png(image) for image in fashion_arrays.test_images[:4]],
+        "label": [0, 1, 0, 1],
+        "split": ["train", None, "fold seven", "train"],
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "test.parquet")
+    reader = recognise_parquet(tmp_path / "test.parquet")
+    assert reader is not None
+    entries = reader.entries()
+    # Where the field is empty, the file's name says it.
+    splits = [item.split for item in (next(entries), next(entries)) if isinstance(item, Item)]
+    assert splits == ["train", "test"]
+    with pytest.raises(DataError, match="column 'split' has 'fold seven' in row 2"):
+        next(entries)
 
 
 def test_numbers_without_names_are_in_their_order(fashion_arrays: Arrays, tmp_path: Path) -> None:
