@@ -12,6 +12,7 @@ from fmnist.data import images as images_module
 from fmnist.data.dataset import Split, TrainingData
 from fmnist.data.idx import write_idx
 from fmnist.data.images import Images, PixelFile
+from fmnist.training import feed as feed_module
 from fmnist.training import loop as loop_module
 from fmnist.training.augment import Augmentation
 from fmnist.training.device import Rank
@@ -51,7 +52,11 @@ def few(train: Split) -> TrainingData:
 
 @pytest.fixture
 def filed(few: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingData:
-    """The same images in one file, of which training and validation are rows in another order."""
+    """The same images in one file, of which training and validation are rows in another order.
+
+    They are read by calls, as those of a large set are, and streamed.
+    """
+    monkeypatch.setattr(feed_module, "SMALL_SET", 1000)
     monkeypatch.setattr(images_module, "LARGEST_MAPPED", 1000)
     assert few.validation is not None
     both = torch.cat((few.validation.images.tensor(), few.train.images.tensor()))
@@ -86,6 +91,7 @@ def assert_same_training(
 def test_training_from_a_file_is_bit_for_bit_training_from_memory(
     few: TrainingData, filed: TrainingData
 ) -> None:
+    assert isinstance(make_feed(filed.train.images, 3, CPU), Streamed)
     assert_same_training(trained(EVERYTHING, few), trained(EVERYTHING, filed))
 
 
@@ -109,7 +115,9 @@ def test_parts_of_any_size_give_the_same_training(
     assert_same_training(whole, trained(EVERYTHING, filed))
 
 
-def test_a_cpu_keeps_no_copy(few: TrainingData) -> None:
+def test_a_cpu_keeps_a_small_set_alone(few: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(make_feed(few.train.images, 3, CPU), Resident)
+    monkeypatch.setattr(feed_module, "SMALL_SET", few.train.images.nbytes - 1)
     assert isinstance(make_feed(few.train.images, 3, CPU), Streamed)
 
 
