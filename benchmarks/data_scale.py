@@ -247,6 +247,7 @@ def write_page(rows: list[Row]) -> None:
         "{peaks}",
         [row | {"peaks": _peaks(row)} for row in rows],
     )
+    page.notes(rows)
     page.items(dict.fromkeys(machine_text(row) for row in rows))
     page.write("data_scale")
 

@@ -265,6 +265,7 @@ def write_page(rows: list[Row]) -> None:
         if "search_accuracy" in row:
             searched = f" A search of three minutes: {row['search_accuracy']:.2%}."
         page.text(f"{row['classes']:,} classes, most confused: {', '.join(pairs)}.{searched}")
+    page.notes(rows)
     page.items(dict.fromkeys(machine_text(row) for row in rows))
     page.write("many_classes")
 
