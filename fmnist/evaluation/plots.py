@@ -6,6 +6,7 @@ shares come in as fractions and are drawn in per cent.
 
 import io
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,10 @@ def save_figure(fig: Figure, path: Path) -> None:
     """Write the figure as the PNG file `path`."""
     # By way of memory: whoever opens the file meanwhile sees the old figure or the new one.
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=DPI)
+    with warnings.catch_warnings():
+        # Class names in a script that no font here has are drawn as boxes, without a line for each.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font")
+        fig.savefig(buffer, format="png", dpi=DPI)
     write_atomic(path, buffer.getvalue())
 
 

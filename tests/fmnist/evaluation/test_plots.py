@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,16 @@ def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
         plots.plot_confusion([[1]], [1], [name], tmp_path / "figure.png")
     assert plots.short("two\nlines", 20) == "two\\nlines"
     assert plots.short_file("a/b/0123456789.png", 9) == "…6789.png"
+
+
+def test_scripts_that_no_font_has_are_drawn_without_warnings(tmp_path: Path) -> None:
+    # Egyptian hieroglyphs, which Matplotlib's own font lacks.
+    names = ("\U00013000", "\U00013001", "cat")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        counts = [[3, 0, 0], [0, 3, 0], [0, 0, 3]]
+        plots.plot_confusion(counts, [3, 3, 3], names, tmp_path / "confusion.png")
+    assert (tmp_path / "confusion.png").stat().st_size > 1000
 
 
 def test_series_differ_in_gray_print() -> None:
