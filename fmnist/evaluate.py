@@ -85,12 +85,12 @@ def main(options: EvaluateOptions) -> None:
         scaled = describe_temperature(validation_logits, validation, logits, split)
         evaluation["temperature"] = scaled
 
-    console = Console(highlight=False, soft_wrap=True)
-    show(evaluation, first.data.classes, console)
-
+    # Before anything is printed: the reader of a pipe may leave after the first lines.
     folder = output_folder(members, options.out)
     path = folder / f"evaluation-{options.split}.json"
     write_json(path, evaluation)
+    console = Console(highlight=False, soft_wrap=True)
+    show(evaluation, first.data.classes, console)
     draw(members, evaluation, metrics, logits, split, folder / "figures")
     console.print(f"saved in {path} and {folder / 'figures'}")
 
