@@ -102,13 +102,7 @@ def verify(
     check_accuracy(manifest, results["onnx_accuracy"])
 
     # Variants are compared with the float32 graph, which has just passed.
-    results["variants"] = {}
-    for name, path in graphs(bundle, manifest):
-        if name == "float32":
-            continue
-        variant = open_session(path, provider_for(name, provider))
-        variant_logits = all_logits(variant, images, FULL_BATCH, classes)
-        results["variants"][name] = compare_variant(name, logits, variant_logits, labels)
+    results["variants"] = compare_variants(bundle, manifest, test, provider, logits)
     results["metrics"] = classification_metrics(torch.from_numpy(logits), test.labels)
     results["copies"] = describe_copies(seen, test, torch.from_numpy(correct))
     results["imbalance"] = {
@@ -117,6 +111,28 @@ def verify(
     }
     results["sha256"] = manifest["files"][MODEL]["sha256"]
     return results
+
+
+def compare_variants(
+    bundle: Path, manifest: dict[str, Any], test: Split, provider: Provider, logits: Floats
+) -> dict[str, Any]:
+    """Compare every variant with the float32 graph.
+
+    Args:
+        logits: (N, classes) of the float32 graph.
+
+    Returns:
+        what `compare_variant` says of each, by its name.
+    """
+    found: dict[str, Any] = {}
+    labels = test.labels.numpy()
+    for name, path in graphs(bundle, manifest):
+        if name == "float32":
+            continue
+        session = open_session(path, provider_for(name, provider))
+        own = all_logits(session, test.images, FULL_BATCH, logits.shape[1])
+        found[name] = compare_variant(name, logits, own, labels)
+    return found
 
 
 def all_logits(session: ort.InferenceSession, images: Images, batch: int, classes: int) -> Floats:

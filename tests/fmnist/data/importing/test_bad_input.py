@@ -238,7 +238,7 @@ def test_killed_in_the_middle_it_goes_on_with_the_same_bytes(
 
 
 WAITING = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from fmnist.data.importing import passes, reading
 from fmnist.data.sources import Source, find_data
@@ -253,6 +253,11 @@ def wait_at_gate(self, item, pixel_range=None):
         time.sleep(0.05)
     return read(self, item, pixel_range)
 
+def interrupt(number, frame):
+    print("interrupted", flush=True)
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, interrupt)
 reading.PictureReader.read = wait_at_gate
 print(find_data(Source(data=sys.argv[1], image_size="16")))
 """
@@ -315,7 +320,9 @@ def test_interrupted_it_keeps_what_is_read(
     gate = tmp_path / "gate"
     process = start_waiting(tmp_path / "set", gate, cache)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.2)
+    # Only then may the last picture be read: else the import could end before it is interrupted.
+    assert process.stdout is not None
+    assert "interrupted\n" in iter(process.stdout.readline, "")
     gate.touch()
     process.communicate()
     assert process.returncode != 0
