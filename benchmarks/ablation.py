@@ -24,7 +24,8 @@ from benchmarks.results import CONSOLE, Page, Row, Rows, machine, read_rows, ver
 from fmnist.cli import command
 from fmnist.config import TrainConfig
 from fmnist.errors import check, one_of
-from fmnist.training.device import Rank, cpu_threads, default_device, resolve, set_threads
+from fmnist.runs.threads import cpu_threads
+from fmnist.training.device import Rank, default_device, resolve, set_threads
 from fmnist.training.loop import train_epochs
 
 BASE = "base"

@@ -28,7 +28,7 @@ from benchmarks.results import CONSOLE, ROOT, Page, Row, Rows, machine, machine_
 from fmnist.cli import command
 from fmnist.data.image_file import ImageError, open_image
 from fmnist.errors import FailedError, check
-from fmnist.training.device import cpu_threads
+from fmnist.runs.threads import cpu_threads
 
 FEWEST = 12
 """Pictures of a class."""

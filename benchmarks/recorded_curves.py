@@ -22,7 +22,8 @@ from fmnist.config import TrainConfig
 from fmnist.data.dataset import TrainingData
 from fmnist.errors import check
 from fmnist.runs.provenance import environment
-from fmnist.training.device import Rank, cpu_threads, default_device, set_threads
+from fmnist.runs.threads import cpu_threads
+from fmnist.training.device import Rank, default_device, set_threads
 from fmnist.training.loop import train_epochs
 from fmnist.training.metrics import DivergedError
 from tune.journal import JsonLines, read_lines

@@ -41,8 +41,9 @@ from fmnist.errors import check, first_line, one_of
 from fmnist.models import MODELS, count_parameters
 from fmnist.recipes import RECIPES
 from fmnist.runs.provenance import environment
+from fmnist.runs.threads import cpu_threads
 from fmnist.training.checkpoint import Checkpoint
-from fmnist.training.device import Rank, cpu_threads, default_device, processor, set_threads
+from fmnist.training.device import Rank, default_device, processor, set_threads
 from fmnist.training.inference import compute_logits
 from fmnist.training.loop import train_epochs
 from fmnist.training.throughput import measure_speed

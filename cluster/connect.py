@@ -10,7 +10,7 @@ from typing import Any
 
 from cluster.placement import Resources
 from fmnist.errors import InputError, check, first_line
-from fmnist.training.device import cpu_threads
+from fmnist.runs.threads import cpu_threads
 
 RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",

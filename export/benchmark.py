@@ -86,7 +86,7 @@ def main(options: BenchmarkOptions) -> None:
     from export.latency.measurement import Workload, measure_bundle, summary_entries
     from export.latency.tables import show
     from export.session import default_provider
-    from fmnist.training.device import cpu_threads
+    from fmnist.runs.threads import cpu_threads
 
     console = Console(highlight=False, soft_wrap=True)
     if options.compare:

@@ -26,7 +26,8 @@ from fmnist.cli import command
 from fmnist.errors import check
 from fmnist.runs.files import write_json
 from fmnist.runs.provenance import environment
-from fmnist.training.device import cpu_threads, processor
+from fmnist.runs.threads import cpu_threads
+from fmnist.training.device import processor
 from tests.gates import PATH, ROOT
 
 RESULTS = ROOT / "docs/results/tests.json"

@@ -27,7 +27,8 @@ from export.timing import (
 )
 from fmnist.cli import plural
 from fmnist.runs.provenance import environment
-from fmnist.training.device import cpu_threads, processor
+from fmnist.runs.threads import cpu_threads
+from fmnist.training.device import processor
 
 SWITCHED_OFF = {
     "spinning": "no spinning",

@@ -1,6 +1,5 @@
 """What this process computes on: device, CPU threads, precision."""
 
-import os
 import platform
 from dataclasses import dataclass
 from functools import cache
@@ -9,6 +8,7 @@ from pathlib import Path
 import torch
 
 from fmnist.config import TrainConfig
+from fmnist.runs.threads import cpu_threads
 
 LARGEST_REUSED = 2**25 - 2**16
 """Bytes: nearly the largest that glibc takes for its threshold, 32 MiB."""
@@ -26,14 +26,6 @@ class Rank:
 
 def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def cpu_threads() -> int:
-    """Number of CPU threads that this process may use."""
-    # Containers and taskset may grant fewer than the machine has.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def processor() -> str:

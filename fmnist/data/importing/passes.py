@@ -1,7 +1,6 @@
 """The passes over a source: list its pictures, read them all, and fit those of more than 8 bits."""
 
 import hashlib
-import os
 import random
 import time
 from collections import Counter, deque
@@ -17,6 +16,7 @@ from fmnist.data.importing.records import Failure, Picture, Pixels
 from fmnist.data.importing.report import Report
 from fmnist.data.importing.store import EarlierRows, Store
 from fmnist.data.importing.words import is_text
+from fmnist.runs.threads import cpu_threads
 
 AT_ONCE = 8
 """Pictures that a thread takes at a time: handing over each alone would cost small ones dearly."""
@@ -88,13 +88,6 @@ def survey(reader: Reader) -> Listing:
     return listing
 
 
-def available_threads() -> int:
-    """Threads that this process may run at once."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class ReadingPass:
     """Reads every picture of a source once, and writes the rows in the order of the listing.
 
@@ -131,7 +124,7 @@ class ReadingPass:
         """
         options = self.pictures.options
         job_bytes = AT_ONCE * 3 * options.height * options.width
-        threads = available_threads()
+        threads = cpu_threads()
         limit = min(max(WAITING_BYTES // job_bytes, 2 * threads), WAITING_JOBS * threads)
 
         pool = ThreadPoolExecutor(threads)
@@ -255,7 +248,7 @@ def read_deep(
     Yields:
         row, record and pixels of each; those that are wanted and do not come are gone.
     """
-    threads = available_threads()
+    threads = cpu_threads()
 
     def read_several(items: list[Item]) -> list[Result]:
         return [pictures.read(item, pixel_range) for item in items]
